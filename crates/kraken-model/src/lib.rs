@@ -1,0 +1,28 @@
+//! What a node is, as data: values, their addresses, the schemas they obey, and the documents
+//! that hold them.
+//!
+//! A node has two [`Document`]s: *cfg*, what people want it to be, and *dsc*, what was discovered
+//! of it. Both are flat, sorted maps from [`Path`] to [`Value`]; neither is ever inferred from the
+//! other. A [`Registry`] of [`Schema`]s says which addresses exist, what they hold and what they
+//! mean; everything a person or a machine says is checked against it.
+//!
+//! In: text, JSON, other documents. Out: documents, the [`Change`]s between two of them, and
+//! [`Invalid`] with path and reason for whatever does not fit. Promises: documents are cheap to
+//! clone (copied on write), [`diff`] and [`Document::apply`] are inverse, and merging documents
+//! that do not contradict each other gives the same result in any order.
+
+mod document;
+mod node;
+mod nodeset;
+mod path;
+mod schema;
+mod time;
+mod value;
+
+pub use document::{Change, Document, DocumentError, diff, merge};
+pub use node::{NodeId, NodeIdError, Side};
+pub use nodeset::{NodeSet, NodeSetError};
+pub use path::{Path, PathError, Pattern};
+pub use schema::{Field, Format, Invalid, Kind, Registry, RegistryError, Schema};
+pub use time::Millis;
+pub use value::Value;
