@@ -1,0 +1,83 @@
+//! Costs: the declared ones, and how experience corrects them.
+
+use crate::set::MutationId;
+use std::time::Duration;
+
+/// What the dearest mutation costs: 35 years, of which a way can have many without an overflow.
+const MAX_MICROS: u64 = 1 << 50;
+
+/// How mutations differ from what they declare, for a kind of node or for one that has failed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Costs {
+    corrections: Vec<(MutationId, Correction)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Correction {
+    Dearer(Duration),
+    Blocked,
+}
+
+impl Costs {
+    /// The declared costs.
+    #[must_use]
+    pub fn declared() -> Self {
+        Self::default()
+    }
+
+    /// Makes a mutation dearer by a penalty; replaces an earlier correction of it.
+    pub fn penalise(&mut self, id: MutationId, penalty: Duration) {
+        self.correct(id, (!penalty.is_zero()).then_some(Correction::Dearer(penalty)));
+    }
+
+    /// Rules a mutation out.
+    pub fn block(&mut self, id: MutationId) {
+        self.correct(id, Some(Correction::Blocked));
+    }
+
+    /// Takes a correction back.
+    pub fn clear(&mut self, id: MutationId) {
+        self.correct(id, None);
+    }
+
+    /// Whether a mutation is ruled out.
+    #[must_use]
+    pub fn is_blocked(&self, id: MutationId) -> bool {
+        self.corrections.contains(&(id, Correction::Blocked))
+    }
+
+    /// What is ruled out.
+    pub fn blocked(&self) -> impl Iterator<Item = MutationId> {
+        let blocked = self.corrections.iter().filter(|(_, c)| *c == Correction::Blocked);
+        blocked.map(|(id, _)| *id)
+    }
+
+    /// What a mutation costs, in microseconds: one at least, so that no cycle is free and every step
+    /// of a way brings its end nearer. Nothing: it is ruled out.
+    pub(crate) fn micros(&self, id: MutationId, declared: Duration) -> Option<u64> {
+        let at = self.corrections.binary_search_by_key(&id, |(id, _)| *id);
+        let penalty = match at.map(|at| self.corrections[at].1) {
+            Ok(Correction::Blocked) => return None,
+            Ok(Correction::Dearer(penalty)) => penalty,
+            Err(_) => Duration::ZERO,
+        };
+        let micros = declared.saturating_add(penalty).as_micros();
+        Some(u64::try_from(micros).unwrap_or(MAX_MICROS).clamp(1, MAX_MICROS))
+    }
+
+    /// Whether nothing is corrected.
+    #[must_use]
+    pub fn is_declared(&self) -> bool {
+        self.corrections.is_empty()
+    }
+
+    fn correct(&mut self, id: MutationId, correction: Option<Correction>) {
+        let at = self.corrections.binary_search_by_key(&id, |(id, _)| *id);
+        match (at, correction) {
+            (Ok(at), Some(correction)) => self.corrections[at].1 = correction,
+            (Ok(at), None) => drop(self.corrections.remove(at)),
+            (Err(at), Some(correction)) => self.corrections.insert(at, (id, correction)),
+            (Err(_), None) => {}
+        }
+    }
+}

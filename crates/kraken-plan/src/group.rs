@@ -1,0 +1,148 @@
+//! Groups of variables that mutations tie together: what is known of their states, and when to search.
+
+use crate::costs::Costs;
+use crate::estimate::Estimate;
+use crate::reach;
+use crate::search::{Found, Outcome, Question};
+use crate::set::{Bits, Facts, Goal, ModuleSet, MutationId, State};
+use crate::word::StateMap;
+
+/// How many states one search looks at before it gives up: a fraction of a second, and some tens of
+/// megabytes. Six variables of six values tied together have 46,656 states in all.
+pub const MAX_VISITED: usize = 1 << 18;
+
+/// How many states are looked at with the cheap estimate before the good one is worked out.
+const FEW: usize = 1024;
+
+/// How many states the tables of the good estimate have, each.
+const FINE: usize = 4096;
+
+/// How many states a group remembers; beyond, it begins anew.
+const MAX_KNOWN: usize = 2 * MAX_VISITED;
+
+/// What is known of a state of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Known {
+    Done,
+    /// The next mutation, and the cost to go with it.
+    Next(MutationId, u64),
+    NoWay,
+    TooLarge,
+}
+
+/// A mutation as a search sees it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Move {
+    pub(crate) id: MutationId,
+    /// In microseconds.
+    pub(crate) price: u64,
+}
+
+/// One group of variables that mutations tie together, with what is known of its states.
+#[derive(Clone, Debug)]
+pub(crate) struct Group {
+    /// The bits of its variables, and of those that its mutations look at.
+    mask: u128,
+    goal: Bits,
+    /// The mutations that are not ruled out for good, by facts or costs, in the order of declaration.
+    moves: Vec<Move>,
+    known: StateMap<Known>,
+    estimates: Option<Estimates>,
+    visited: usize,
+}
+
+/// Worked out when first needed.
+#[derive(Clone, Debug)]
+struct Estimates {
+    coarse: Estimate,
+    fine: Option<Estimate>,
+}
+
+impl Group {
+    /// The group of a number, unless the goal does not speak of it.
+    pub(crate) fn new(
+        set: &ModuleSet,
+        index: usize,
+        goal: Goal,
+        facts: Facts,
+        costs: &Costs,
+    ) -> Option<Self> {
+        let mask = set.group_mask(index);
+        let own = set.variables.iter().filter(|v| v.group == index).fold(0, |m, v| m | v.mask);
+        let goal = Bits { mask: goal.0.mask & own, value: goal.0.value & own };
+        let possible = |id: &MutationId| {
+            let step = set.step(*id);
+            let price = costs.micros(*id, step.mutation.cost)?;
+            step.guards_may_hold(Bits::default(), facts).then_some(Move { id: *id, price })
+        };
+        let moves = set.groups[index].iter().filter_map(possible).collect();
+        let known = StateMap::default();
+        let group = Self { mask, goal, moves, known, estimates: None, visited: 0 };
+        (goal.mask != 0).then_some(group)
+    }
+
+    pub(crate) fn visited(&self) -> usize {
+        self.visited
+    }
+
+    /// What is known of a settled state, after a search if need be.
+    pub(crate) fn look_up(&mut self, set: &ModuleSet, facts: Facts, state: State) -> Known {
+        let start = State(state.0 & self.mask);
+        if self.goal.holds(start) {
+            return Known::Done;
+        }
+        if let Some(known) = self.known.get(&start) {
+            return *known;
+        }
+        if self.known.len() >= MAX_KNOWN {
+            self.known.clear();
+        }
+        match self.search(set, facts, start) {
+            Outcome::Way { found, end, whole } => self.remember(&found, start, end, whole),
+            Outcome::NoWay(found) => {
+                self.known.extend(found.into_keys().map(|state| (state, Known::NoWay)));
+                self.known.insert(start, Known::NoWay);
+            }
+            Outcome::GaveUp => drop(self.known.insert(start, Known::TooLarge)),
+        }
+        self.known.get(&start).copied().unwrap_or(Known::NoWay)
+    }
+
+    fn remember(&mut self, found: &StateMap<Found>, start: State, end: State, whole: u64) {
+        let mut state = end;
+        while state != start {
+            let Found { before, by, .. } = found[&state];
+            self.known.insert(before, Known::Next(by, whole - found[&before].spent));
+            state = before;
+        }
+    }
+
+    fn search(&mut self, set: &ModuleSet, facts: Facts, start: State) -> Outcome {
+        let contradictory = !set.may_be_settled(self.goal, facts);
+        let moves = reach::possible(set, &self.moves, start, self.goal);
+        let Some(moves) = moves.filter(|_| !contradictory) else {
+            return Outcome::NoWay(StateMap::default());
+        };
+        let mut estimates = self.estimates.take().unwrap_or_else(|| Estimates {
+            coarse: Estimate::new(set, facts, self.goal, &self.moves, 1),
+            fine: None,
+        });
+        let (mask, goal, known) = (self.mask, self.goal, &self.known);
+        let run = |estimate: &Estimate, limit| {
+            let moves = &moves;
+            Question { set, facts, mask, goal, moves, known, estimate }.answer(start, limit)
+        };
+        let (mut outcome, mut visited) = (Outcome::GaveUp, 0);
+        if estimates.fine.is_none() {
+            (outcome, visited) = run(&estimates.coarse, FEW);
+        }
+        if matches!(outcome, Outcome::GaveUp) {
+            let new = || Estimate::new(set, facts, self.goal, &self.moves, FINE);
+            let (again, more) = run(estimates.fine.get_or_insert_with(new), MAX_VISITED);
+            (outcome, visited) = (again, visited + more);
+        }
+        self.estimates = Some(estimates);
+        self.visited += visited;
+        outcome
+    }
+}

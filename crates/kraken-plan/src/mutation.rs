@@ -1,0 +1,243 @@
+//! Mutations: the steps that modules can take.
+
+use kraken_model::{Document, Path, Side, Value};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A step that a module declares: which variables it moves from where to where, when it may be
+/// taken, who takes it, and what it costs.
+///
+/// A mutation promises nothing: it is done when its effects are *discovered*.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mutation {
+    /// Its name, unique in a module set: `power.on`.
+    pub name: Arc<str>,
+    /// The module that carries it out.
+    pub module: Arc<str>,
+    /// The variables it moves; one at least, each once.
+    pub effects: Vec<Effect>,
+    /// What must hold for it to be taken, besides the `from` of its effects.
+    pub requires: Vec<Guard>,
+    /// What must not hold.
+    pub excludes: Vec<Guard>,
+    /// Who takes it.
+    pub context: Context,
+    /// How long after its dispatch its effects must have been discovered.
+    pub timeout: Duration,
+    /// What the state falls to when they were not; nothing: the attempt just failed.
+    pub on_timeout: Option<Fallback>,
+    /// How long it is expected to take: what the planner adds up.
+    pub cost: Duration,
+    /// Whether it may end what runs on the node. Needs fresh knowledge and can be held back.
+    pub disruptive: bool,
+    /// How failures are met.
+    pub retry: Retry,
+}
+
+/// A variable moves from one value to another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Effect {
+    /// The address of the variable.
+    pub variable: Path,
+    /// The value it must have before.
+    pub from: Arc<str>,
+    /// The value it is expected to have after.
+    pub to: Arc<str>,
+}
+
+/// A condition on one value of one of a node's documents.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Guard {
+    /// The document that is looked at. For variables this is [`Side::Dsc`], nearly always.
+    pub side: Side,
+    /// The address that is looked at.
+    pub path: Path,
+    /// What is asked of it.
+    pub test: Test,
+}
+
+/// What a guard asks of a value. A variable that is absent has its first value: unknown.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Test {
+    /// It is this one.
+    Is(Value),
+    /// There is one (for a fact), or it is known (for a variable).
+    Present,
+}
+
+/// Who takes a mutation for a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Context {
+    /// The node itself.
+    #[serde(rename = "self")]
+    Node,
+    /// Its parent.
+    Child,
+    /// Whichever engine sees it first: both may, so it must be harmless twice.
+    Any,
+}
+
+/// What the state falls to when a mutation does not come to its end in time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fallback {
+    /// The address of the variable.
+    pub variable: Path,
+    /// The value it is given.
+    pub value: Arc<str>,
+}
+
+/// How the failures of a mutation on one node are met: the n-th in a row is followed by a pause of
+/// `base * 2^(n-1)`, `cap` at most, with jitter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// The pause after the first failure.
+    pub base: Duration,
+    /// The longest pause.
+    pub cap: Duration,
+    /// After how many failures in a row the mutation is given up on that node; `None`: never.
+    pub limit: Option<u32>,
+}
+
+impl Retry {
+    /// What a mutation has unless it says otherwise.
+    pub const DEFAULT: Self =
+        Self { base: Duration::from_secs(5), cap: Duration::from_secs(300), limit: Some(8) };
+}
+
+impl Mutation {
+    /// A mutation of a module, so far without effects, guards and with default times: a minute of
+    /// timeout, a second of cost.
+    #[must_use]
+    pub fn new(module: &str, name: &str, context: Context) -> Self {
+        Self {
+            name: format!("{module}.{name}").into(),
+            module: module.into(),
+            effects: Vec::new(),
+            requires: Vec::new(),
+            excludes: Vec::new(),
+            context,
+            timeout: Duration::from_secs(60),
+            on_timeout: None,
+            cost: Duration::from_secs(1),
+            disruptive: false,
+            retry: Retry::DEFAULT,
+        }
+    }
+
+    /// Moves a variable.
+    #[must_use]
+    pub fn moves(mut self, variable: &str, from: &str, to: &str) -> Self {
+        let variable = Path::known(variable);
+        self.effects.push(Effect { variable, from: from.into(), to: to.into() });
+        self
+    }
+
+    /// Must hold.
+    #[must_use]
+    pub fn requires(mut self, guard: Guard) -> Self {
+        self.requires.push(guard);
+        self
+    }
+
+    /// Must not hold.
+    #[must_use]
+    pub fn excludes(mut self, guard: Guard) -> Self {
+        self.excludes.push(guard);
+        self
+    }
+
+    /// How long it may take.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// What the state falls to when it takes longer.
+    #[must_use]
+    pub fn on_timeout(mut self, variable: &str, value: &str) -> Self {
+        self.on_timeout = Some(Fallback { variable: Path::known(variable), value: value.into() });
+        self
+    }
+
+    /// How long it is expected to take.
+    #[must_use]
+    pub fn cost(mut self, cost: Duration) -> Self {
+        self.cost = cost;
+        self
+    }
+
+    /// May end what runs on the node.
+    #[must_use]
+    pub fn disruptive(mut self) -> Self {
+        self.disruptive = true;
+        self
+    }
+
+    /// How failures are met.
+    #[must_use]
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.retry = retry;
+        self
+    }
+}
+
+impl Guard {
+    /// A discovered variable or fact has this value.
+    #[must_use]
+    pub fn is(path: &str, value: impl Into<Value>) -> Self {
+        Self { side: Side::Dsc, path: Path::known(path), test: Test::Is(value.into()) }
+    }
+
+    /// A configured fact has this value.
+    #[must_use]
+    pub fn wanted(path: &str, value: impl Into<Value>) -> Self {
+        Self { side: Side::Cfg, path: Path::known(path), test: Test::Is(value.into()) }
+    }
+
+    /// A fact is configured.
+    #[must_use]
+    pub fn configured(path: &str) -> Self {
+        Self { side: Side::Cfg, path: Path::known(path), test: Test::Present }
+    }
+
+    /// Whether a fact of a node fulfils it. Guards on variables are the planner's business.
+    #[must_use]
+    pub fn holds(&self, cfg: &Document, dsc: &Document) -> bool {
+        let document = if self.side == Side::Cfg { cfg } else { dsc };
+        match (&self.test, document.get(self.path.as_str())) {
+            (Test::Present, found) => found.is_some(),
+            (Test::Is(value), found) => found == Some(value),
+        }
+    }
+}
+
+impl fmt::Display for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let side = if self.side == Side::Cfg { "cfg " } else { "" };
+        match &self.test {
+            Test::Is(value) => write!(f, "{side}{} = {value}", self.path),
+            Test::Present => write!(f, "{side}{} is set", self.path),
+        }
+    }
+}
+
+impl fmt::Display for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} -> {}", self.variable, self.from, self.to)
+    }
+}
+
+impl fmt::Display for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Node => "self",
+            Self::Child => "child",
+            Self::Any => "any",
+        })
+    }
+}

@@ -1,0 +1,322 @@
+//! A module set: every mutation of an application, compiled to masks over one word.
+
+use crate::mutation::{Guard, Mutation};
+use kraken_model::{Document, Path, Side};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// All variables of a node, packed: each has a field of bits that holds the index of its value.
+/// All zeros: everything is unknown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct State(pub u128);
+
+/// Which of the facts that guards ask for hold, one bit each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Facts(pub u64);
+
+/// What cfg says of the variables; the others are "don't care".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Goal(pub(crate) Bits);
+
+/// A mutation of a module set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MutationId(pub u16);
+
+/// A variable of a module set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VarId(pub u16);
+
+/// A mask and a value over a state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Bits {
+    pub(crate) mask: u128,
+    pub(crate) value: u128,
+}
+
+impl Bits {
+    pub(crate) fn holds(self, state: State) -> bool {
+        state.0 & self.mask == self.value
+    }
+
+    pub(crate) fn and(self, other: Self) -> Option<Self> {
+        let both = self.mask & other.mask;
+        (self.value & both == other.value & both)
+            .then_some(Self { mask: self.mask | other.mask, value: self.value | other.value })
+    }
+}
+
+/// One variable, and where its bits are.
+#[derive(Clone, Debug)]
+pub struct Variable {
+    /// Its address.
+    pub path: Path,
+    /// Its values, of which the first means *unknown*.
+    pub values: Arc<[Arc<str>]>,
+    pub(crate) shift: u32,
+    pub(crate) mask: u128,
+    /// The mutations that discover it; empty: it is told from outside, and always knowable.
+    pub(crate) discovered_by: Vec<MutationId>,
+    /// Variables of different groups are tied by no mutation that moves them.
+    pub(crate) group: usize,
+}
+
+/// One guard, compiled.
+#[derive(Clone, Debug)]
+pub(crate) struct Condition {
+    pub(crate) guard: Guard,
+    /// Whether it must not hold.
+    pub(crate) excluded: bool,
+    pub(crate) test: Compiled,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Compiled {
+    /// The state matches.
+    Bits(Bits),
+    /// The state does not match: the variable is known.
+    NotBits(Bits),
+    /// The fact with this number holds.
+    Fact(u32),
+}
+
+impl Condition {
+    /// The bits that it looks at.
+    pub(crate) fn reads(&self) -> u128 {
+        match self.test {
+            Compiled::Bits(bits) | Compiled::NotBits(bits) => bits.mask,
+            Compiled::Fact(_) => 0,
+        }
+    }
+
+    /// Whether the guard is fulfilled: holds, or does not where it is excluded.
+    pub(crate) fn met(&self, state: State, facts: Facts) -> bool {
+        let holds = match self.test {
+            Compiled::Bits(bits) => bits.holds(state),
+            Compiled::NotBits(bits) => !bits.holds(state),
+            Compiled::Fact(bit) => facts.0 >> bit & 1 == 1,
+        };
+        holds != self.excluded
+    }
+}
+
+/// One mutation, compiled.
+#[derive(Clone, Debug)]
+pub(crate) struct Step {
+    pub(crate) mutation: Arc<Mutation>,
+    pub(crate) from: Bits,
+    pub(crate) to: Bits,
+    pub(crate) conditions: Vec<Condition>,
+    pub(crate) group: usize,
+    pub(crate) cost_micros: u64,
+}
+
+impl Step {
+    /// The bits that its guards look at.
+    pub(crate) fn reads(&self) -> u128 {
+        self.conditions.iter().fold(0, |mask, condition| mask | condition.reads())
+    }
+
+    /// Whether its guards hold as far as the bits that are seen tell.
+    pub(crate) fn guards_may_hold(&self, seen: Bits, facts: Facts) -> bool {
+        let state = State(seen.value);
+        self.conditions.iter().all(|c| c.reads() & !seen.mask != 0 || c.met(state, facts))
+    }
+
+    pub(crate) fn guards_hold(&self, state: State, facts: Facts) -> bool {
+        self.conditions.iter().all(|condition| condition.met(state, facts))
+    }
+
+    pub(crate) fn applies(&self, state: State, facts: Facts) -> bool {
+        self.from.holds(state) && self.guards_hold(state, facts)
+    }
+}
+
+/// Every mutation of an application, compiled.
+#[derive(Clone, Debug, Default)]
+pub struct ModuleSet {
+    pub(crate) variables: Vec<Variable>,
+    pub(crate) by_path: BTreeMap<Path, VarId>,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) by_name: BTreeMap<Arc<str>, MutationId>,
+    pub(crate) facts: Vec<Guard>,
+    /// Steps of every group, in the order of declaration.
+    pub(crate) groups: Vec<Vec<MutationId>>,
+}
+
+impl ModuleSet {
+    /// The state that a discovered document says; values that are no value of their variable
+    /// count as unknown.
+    #[must_use]
+    pub fn state(&self, dsc: &Document) -> State {
+        let of = |variable: &Variable| {
+            let value = dsc.text(variable.path.as_str())?;
+            Some(variable.bits(value)?.value)
+        };
+        State(self.variables.iter().filter_map(of).fold(0, |word, bits| word | bits))
+    }
+
+    /// Which facts of a node hold.
+    #[must_use]
+    pub fn facts(&self, cfg: &Document, dsc: &Document) -> Facts {
+        let bits = self.facts.iter().enumerate();
+        Facts(bits.fold(0, |word, (bit, guard)| word | u64::from(guard.holds(cfg, dsc)) << bit))
+    }
+
+    /// What cfg says of the variables. A variable that is configured to be unknown is "don't
+    /// care".
+    #[must_use]
+    pub fn goal(&self, cfg: &Document) -> Goal {
+        let mut goal = Bits::default();
+        for variable in &self.variables {
+            let value = cfg.text(variable.path.as_str()).and_then(|value| variable.bits(value));
+            if let Some(bits) = value.filter(|bits| bits.value != 0) {
+                goal.mask |= bits.mask;
+                goal.value |= bits.value;
+            }
+        }
+        Goal(goal)
+    }
+
+    /// Whether a state fulfils a goal.
+    #[must_use]
+    pub fn fulfils(&self, state: State, goal: Goal) -> bool {
+        goal.0.holds(state)
+    }
+
+    /// Sets to unknown what cannot be known in a state, until nothing more changes. A variable
+    /// can be known only while the guards of some mutation that discovers it hold.
+    #[must_use]
+    pub fn forget(&self, mut state: State, facts: Facts) -> State {
+        loop {
+            let before = state;
+            for variable in &self.variables {
+                if state.0 & variable.mask == 0 || !variable.is_forgettable() {
+                    continue;
+                }
+                let knowable = variable
+                    .discovered_by
+                    .iter()
+                    .any(|id| self.steps[usize::from(id.0)].guards_hold(state, facts));
+                if !knowable {
+                    state.0 &= !variable.mask;
+                }
+            }
+            if state == before {
+                return state;
+            }
+        }
+    }
+
+    /// Whether a value at this address decides what is planned: a variable, or a fact that a
+    /// guard looks at.
+    #[must_use]
+    pub fn watches(&self, side: Side, path: &str) -> bool {
+        self.by_path.contains_key(path)
+            || self.facts.iter().any(|fact| fact.side == side && fact.path.as_str() == path)
+    }
+
+    /// A mutation.
+    #[must_use]
+    pub fn mutation(&self, id: MutationId) -> &Arc<Mutation> {
+        &self.steps[usize::from(id.0)].mutation
+    }
+
+    /// The mutation of a name.
+    #[must_use]
+    pub fn mutation_named(&self, name: &str) -> Option<MutationId> {
+        self.by_name.get(name).copied()
+    }
+
+    /// All mutations, in the order of declaration.
+    pub fn mutations(&self) -> impl Iterator<Item = (MutationId, &Arc<Mutation>)> {
+        (0..).map(MutationId).zip(self.steps.iter().map(|step| &step.mutation))
+    }
+
+    /// All variables, in the order of their addresses.
+    #[must_use]
+    pub fn variables(&self) -> &[Variable] {
+        &self.variables
+    }
+
+    /// The variable at an address.
+    #[must_use]
+    pub fn variable(&self, path: &str) -> Option<&Variable> {
+        self.by_path.get(path).map(|id| &self.variables[usize::from(id.0)])
+    }
+
+    /// Whether a mutation can be taken in a state.
+    #[must_use]
+    pub fn applies(&self, id: MutationId, state: State, facts: Facts) -> bool {
+        self.steps[usize::from(id.0)].applies(state, facts)
+    }
+
+    /// The state that is expected after a mutation.
+    #[must_use]
+    pub fn after(&self, id: MutationId, state: State, facts: Facts) -> State {
+        let step = &self.steps[usize::from(id.0)];
+        self.forget(State(state.0 & !step.to.mask | step.to.value), facts)
+    }
+
+    /// Whether the effects of a mutation are there.
+    #[must_use]
+    pub fn done(&self, id: MutationId, state: State) -> bool {
+        self.steps[usize::from(id.0)].to.holds(state)
+    }
+
+    /// The bits of one group of variables, and of those that its mutations only look at.
+    pub(crate) fn group_mask(&self, group: usize) -> u128 {
+        let of_group = self.variables.iter().filter(|v| v.group == group);
+        let own = of_group.fold(0, |mask, variable| mask | variable.mask);
+        let steps = self.groups[group].iter().map(|id| self.step(*id));
+        steps.fold(own, |mask, step| mask | step.reads())
+    }
+
+    pub(crate) fn step(&self, id: MutationId) -> &Step {
+        &self.steps[usize::from(id.0)]
+    }
+
+    /// Whether a state that holds these bits, and anything elsewhere, can be one in which nothing
+    /// is left to forget. Every state that is planned with is settled, so what is not can be ruled
+    /// out by looking at a part of it.
+    pub(crate) fn may_be_settled(&self, seen: Bits, facts: Facts) -> bool {
+        self.variables.iter().filter(|v| v.is_forgettable()).all(|variable| {
+            let known = seen.mask & seen.value & variable.mask != 0;
+            let mut discovering = variable.discovered_by.iter().map(|id| self.step(*id));
+            !known || discovering.any(|step| step.guards_may_hold(seen, facts))
+        })
+    }
+
+    /// The same set without some of its guards.
+    pub(crate) fn relaxed(&self, lifted: impl Fn(MutationId, &Condition) -> bool) -> Self {
+        let mut set = self.clone();
+        for (id, step) in (0..).map(MutationId).zip(&mut set.steps) {
+            step.conditions.retain(|condition| !lifted(id, condition));
+        }
+        set
+    }
+}
+
+impl Variable {
+    /// Whether it becomes unknown when nobody could discover it any more.
+    #[must_use]
+    pub fn is_forgettable(&self) -> bool {
+        !self.discovered_by.is_empty()
+    }
+
+    /// The name of the value that a state gives it.
+    #[must_use]
+    pub fn value(&self, state: State) -> &Arc<str> {
+        &self.values[self.index(state)]
+    }
+
+    /// The index of the value that a state gives it; bits that no value has mean unknown.
+    pub(crate) fn index(&self, state: State) -> usize {
+        let index = usize::try_from((state.0 & self.mask) >> self.shift);
+        index.ok().filter(|index| *index < self.values.len()).unwrap_or(0)
+    }
+
+    pub(crate) fn bits(&self, value: &str) -> Option<Bits> {
+        let index = self.values.iter().position(|v| v.as_ref() == value)?;
+        Some(Bits { mask: self.mask, value: (index as u128) << self.shift })
+    }
+}
