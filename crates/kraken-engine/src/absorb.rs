@@ -1,0 +1,340 @@
+//! Taking in what should be and what was found out.
+
+use crate::{Cause, Engine, Output, What};
+use kraken_model::{Change, Document, Invalid, Millis, NodeId, Path, Side, diff};
+use kraken_plan::State;
+use std::sync::Arc;
+
+/// How many values are kept of one node on each side. A real node has some dozens.
+pub(crate) const MAX_VALUES_PER_NODE: usize = 4096;
+
+/// What goes with changes that were said.
+struct Said {
+    is_watched: bool,
+    by: Arc<str>,
+    cause: Option<Cause>,
+}
+
+/// What was left of a discovery when everything that changes nothing was taken out.
+#[derive(Default)]
+struct Sifted {
+    refused: Vec<Invalid>,
+    /// Something that guards or goals look at has changed.
+    is_watched: bool,
+    /// Something stale was confirmed.
+    is_confirmed: bool,
+}
+
+impl Engine {
+    pub(crate) fn configure(
+        &mut self,
+        id: NodeId,
+        cfg: Document,
+        by: Arc<str>,
+        out: &mut Vec<Output>,
+    ) {
+        let known = self.nodes.find(&id);
+        let is_new = known.is_none();
+        let at = known.unwrap_or_else(|| {
+            self.by_standing[0] += 1;
+            self.nodes.add(id.clone(), self.now)
+        });
+        let Some(node) = self.nodes.get_mut(at) else { return };
+        let changes = diff(&node.cfg, &cfg);
+        if changes.is_empty() && !is_new {
+            return;
+        }
+        let before = node.state;
+        node.cfg = self.interner.document(cfg);
+        node.goal = self.set.goal(&node.cfg);
+        // Whatever failed may have failed because of what was just changed.
+        node.troubles = None;
+        let forgotten = self.refresh(at);
+        out.push(Output::Changed { node: id.clone(), side: Side::Cfg, changes: changes.clone() });
+        if self.is_started {
+            self.note_by(Some(&id), What::Configured { changes }, by, None, out);
+        }
+        self.say_forgotten(&id, &forgotten, out);
+        self.watch_loss(at, before);
+        self.reconsider(at, out);
+    }
+
+    pub(crate) fn remove(&mut self, id: &NodeId, by: Arc<str>, out: &mut Vec<Output>) {
+        let Some(at) = self.nodes.find(id) else { return };
+        self.interrupt(at, "the node was taken away", out);
+        if let Some(place) = self.nodes.get_mut(at).and_then(|node| node.place.take()) {
+            self.gates.withdraw(place);
+        }
+        let Some(node) = self.nodes.remove(at) else { return };
+        self.by_standing[node.standing.kind()] -= 1;
+        if let Some(lost_at) = node.lost_at {
+            self.losses.regain(lost_at, at);
+        }
+        let removals = |document: &Document| diff(document, &Document::new());
+        let changes = removals(&node.cfg);
+        out.push(Output::Changed { node: id.clone(), side: Side::Cfg, changes });
+        let changes = removals(&node.dsc);
+        if !changes.is_empty() {
+            out.push(Output::Changed { node: id.clone(), side: Side::Dsc, changes });
+        }
+        self.note_by(Some(id), What::Removed, by, None, out);
+    }
+
+    pub(crate) fn restore(&mut self, id: &NodeId, dsc: &Document, out: &mut Vec<Output>) {
+        let Some(at) = self.nodes.find(id) else {
+            self.counters.unknown_nodes += 1;
+            return;
+        };
+        let Some(node) = self.nodes.get_mut(at) else { return };
+        let mut changes = Vec::new();
+        for (path, value) in dsc.iter() {
+            // What was found out since the start is newer, and what schemas no longer know is not
+            // carried along.
+            if node.dsc.get(path.as_str()).is_some()
+                || self.registry.check(Side::Dsc, path, value).is_err()
+                || node.dsc.len() >= MAX_VALUES_PER_NODE
+            {
+                continue;
+            }
+            let (path, value) = self.interner.share(path, value);
+            node.stale |= bit_of(&self.settings.fresh, path.as_str());
+            node.dsc.set(path.clone(), value.clone());
+            changes.push(Change { path, value: Some(value) });
+        }
+        if changes.is_empty() {
+            return;
+        }
+        let forgotten = self.refresh(at);
+        changes.retain(|change| !forgotten.contains(&change.path));
+        if !changes.is_empty() {
+            out.push(Output::Changed { node: id.clone(), side: Side::Dsc, changes });
+        }
+        let stale = self.stale_paths(at);
+        if !stale.is_empty() {
+            self.note(Some(id), What::Restored { stale }, None, out);
+        }
+        self.reconsider(at, out);
+    }
+
+    pub(crate) fn discover(
+        &mut self,
+        at: u32,
+        mut changes: Vec<Change>,
+        by: Arc<str>,
+        out: &mut Vec<Output>,
+    ) {
+        let sifted = self.sift(at, &mut changes, true);
+        if changes.is_empty() && sifted.refused.is_empty() && !sifted.is_confirmed {
+            return;
+        }
+        let Some(node) = self.nodes.get(at) else { return };
+        let (id, before) = (node.id.clone(), node.state);
+        if !sifted.refused.is_empty() {
+            self.counters.refused += sifted.refused.len() as u64;
+            let (node, by, reasons) = (id.clone(), Arc::clone(&by), sifted.refused);
+            out.push(Output::Refused { node, by, reasons });
+        }
+        let is_watched = sifted.is_watched;
+        self.absorb(at, changes, Said { is_watched, by, cause: None }, out);
+        if is_watched {
+            self.watch_loss(at, before);
+            // Before the node is looked at: it may be the one that makes it a storm.
+            self.judge_storm(out);
+        }
+        if sifted.is_confirmed && self.nodes.get(at).is_some_and(|node| node.stale == 0) {
+            self.note(Some(&id), What::Adopted, None, out);
+        }
+        if is_watched || sifted.is_confirmed {
+            self.reconsider(at, out);
+        }
+    }
+
+    /// The engine's own conclusion, from a deadline that has passed. It does not confirm what is
+    /// stale: only the world can.
+    pub(crate) fn conclude(
+        &mut self,
+        at: u32,
+        change: Change,
+        cause: Cause,
+        out: &mut Vec<Output>,
+    ) {
+        let mut changes = vec![change];
+        let Some(before) = self.nodes.get(at).map(|node| node.state) else { return };
+        let is_watched = self.sift(at, &mut changes, false).is_watched;
+        let said = Said { is_watched, by: Arc::clone(&self.timeout), cause: Some(cause) };
+        self.absorb(at, changes, said, out);
+        self.watch_loss(at, before);
+    }
+
+    /// Applies changes to the discovered document, and keeps of them only what changed something.
+    fn sift(&mut self, at: u32, changes: &mut Vec<Change>, is_from_outside: bool) -> Sifted {
+        let mut sifted = Sifted::default();
+        let Some(node) = self.nodes.get_mut(at) else { return sifted };
+        let Self { registry, set, interner, settings, .. } = self;
+        changes.retain_mut(|change| {
+            let path = change.path.as_str();
+            if is_from_outside && node.stale != 0 {
+                let bit = bit_of(&settings.fresh, path);
+                sifted.is_confirmed |= node.stale & bit != 0;
+                node.stale &= !bit;
+            }
+            if node.dsc.get(path) == change.value.as_ref() {
+                return false;
+            }
+            let is_new = node.dsc.get(path).is_none();
+            if let Some(value) = &change.value {
+                if let Err(invalid) = registry.check(Side::Dsc, &change.path, value) {
+                    sifted.refused.push(invalid);
+                    return false;
+                }
+                if is_new && node.dsc.len() >= MAX_VALUES_PER_NODE {
+                    let reason = format!("more than {MAX_VALUES_PER_NODE} values of one node");
+                    sifted.refused.push(Invalid { path: change.path.clone(), reason });
+                    return false;
+                }
+                // Unknown is written as absence, so that it is the same however it came about.
+                let unknown = set.variable(path).map(|variable| &variable.values[0]);
+                if unknown.map(AsRef::as_ref) == value.as_text() && unknown.is_some() {
+                    if is_new {
+                        return false;
+                    }
+                    change.value = None;
+                }
+            }
+            sifted.is_watched |= set.watches(Side::Dsc, path);
+            match &change.value {
+                Some(value) => {
+                    let (path, value) = interner.share(&change.path, value);
+                    node.dsc.set(path, value);
+                }
+                None => {
+                    node.dsc.remove(path);
+                }
+            }
+            true
+        });
+        sifted
+    }
+
+    /// Says what has changed, and what is forgotten because of it.
+    fn absorb(&mut self, at: u32, mut changes: Vec<Change>, said: Said, out: &mut Vec<Output>) {
+        let Some(node) = self.nodes.get(at) else { return };
+        let (id, before) = (node.id.clone(), node.state);
+        let mut forgotten = Vec::new();
+        if said.is_watched {
+            forgotten = self.refresh(at);
+        }
+        if !forgotten.is_empty() {
+            // What was unknown and cannot be known has not changed at all.
+            let was_known = |path: &Path| {
+                let variable = self.set.variable(path.as_str());
+                variable.is_some_and(|v| *v.value(before) != v.values[0])
+            };
+            let all = changes.len();
+            changes.retain(|change| !forgotten.contains(&change.path));
+            self.counters.not_knowable += (all - changes.len()) as u64;
+            forgotten.retain(was_known);
+        }
+        let Said { by, cause, .. } = said;
+        let id = &id;
+        if !changes.is_empty() {
+            let cause = cause.or_else(|| self.effect_of(at, &changes));
+            let (node, side) = (id.clone(), Side::Dsc);
+            out.push(Output::Changed { node, side, changes: changes.clone() });
+            self.note_by(Some(id), What::Discovered { changes }, by, cause, out);
+        }
+        self.say_forgotten(id, &forgotten, out);
+    }
+
+    fn say_forgotten(&mut self, id: &NodeId, forgotten: &[Path], out: &mut Vec<Output>) {
+        if forgotten.is_empty() {
+            return;
+        }
+        let changes = forgotten.iter().cloned().map(Change::remove).collect();
+        out.push(Output::Changed { node: id.clone(), side: Side::Dsc, changes });
+        let variables = forgotten.to_vec();
+        self.note(Some(id), What::Forgotten { variables }, None, out);
+    }
+
+    /// Works out state and facts anew, and forgets what can no longer be known.
+    fn refresh(&mut self, at: u32) -> Vec<Path> {
+        let Some(node) = self.nodes.get_mut(at) else { return Vec::new() };
+        let said = self.set.state(&node.dsc);
+        node.facts = self.set.facts(&node.cfg, &node.dsc);
+        node.state = self.set.forget(said, node.facts);
+        if node.state == said {
+            return Vec::new();
+        }
+        let lost = |v: &&kraken_plan::Variable| v.value(said) != v.value(node.state);
+        let forgotten: Vec<Path> =
+            self.set.variables().iter().filter(lost).map(|v| v.path.clone()).collect();
+        for path in &forgotten {
+            node.dsc.remove(path.as_str());
+            // What is unknown needs no confirmation.
+            node.stale &= !bit_of(&self.settings.fresh, path.as_str());
+        }
+        forgotten
+    }
+
+    /// The attempt that these changes are effects of, when there is one.
+    fn effect_of(&self, at: u32, changes: &[Change]) -> Option<Cause> {
+        let running = self.nodes.get(at)?.running.as_ref()?;
+        let mutation = self.set.mutation(running.mutation);
+        let is_effect = changes.iter().any(|c| {
+            mutation.effects.iter().any(|effect| {
+                let said = c.value.as_ref().and_then(|value| value.as_text());
+                effect.variable == c.path && said == Some(effect.to.as_ref())
+            })
+        });
+        let name = || Arc::clone(&mutation.name);
+        is_effect.then(|| Cause::Attempt { mutation: name(), attempt: running.attempt })
+    }
+
+    /// Notices when a node has lost, or has again, what the storm guard watches.
+    fn watch_loss(&mut self, at: u32, before: State) {
+        let path = &self.settings.storm.variable;
+        let (Some(node), Some(variable)) =
+            (self.nodes.get_mut(at), self.set.variable(path.as_str()))
+        else {
+            return;
+        };
+        let wanted = node.cfg.text(path.as_str()).filter(|wanted| **wanted != *variable.values[0]);
+        let is_wanted = |state| wanted == Some(variable.value(state).as_ref());
+        if let Some(lost_at) = node.lost_at {
+            if wanted.is_none() || is_wanted(node.state) {
+                node.lost_at = None;
+                self.losses.regain(lost_at, at);
+            }
+            return;
+        }
+        if !is_wanted(before) || is_wanted(node.state) {
+            return;
+        }
+        // What a step was to bring about is no loss.
+        let expected = node.standing.taken().map(|id| self.set.after(id, before, node.facts));
+        if expected.is_some_and(|e| variable.value(e) == variable.value(node.state)) {
+            return;
+        }
+        node.lost_at = Some(self.now);
+        self.losses.lose(self.now, at);
+    }
+
+    pub(crate) fn stale_paths(&self, at: u32) -> Vec<Path> {
+        let stale = self.nodes.get(at).map_or(0, |node| node.stale);
+        let fresh = self.settings.fresh.iter();
+        fresh.filter(|p| bit_of(&self.settings.fresh, p.as_str()) & stale != 0).cloned().collect()
+    }
+
+    /// How long a node that was lost is left alone.
+    pub(crate) fn settles_until(&self, lost_at: Option<Millis>) -> Option<Millis> {
+        let storm = &self.settings.storm;
+        let until = lost_at?.plus(storm.settle);
+        (self.nodes.len() >= storm.min && until > self.now).then_some(until)
+    }
+}
+
+/// The bit that a path has among those that must be fresh: the first 32 of them.
+fn bit_of(fresh: &[Path], path: &str) -> u32 {
+    let index = fresh.iter().take(32).position(|known| known.as_str() == path);
+    index.map_or(0, |index| 1 << index)
+}

@@ -1,0 +1,198 @@
+//! One attempt at one step: how it begins, and the four ways in which it ends.
+
+use crate::backoff::{Trouble, pause};
+use crate::node::{Running, Troubles};
+use crate::{Cause, DispatchId, Engine, Failure, Order, Output, What};
+use kraken_model::{Change, Millis};
+use kraken_plan::MutationId;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a failure led to.
+struct Consequence {
+    failures: u32,
+    retry_at: Option<Millis>,
+}
+
+impl Engine {
+    /// Begins an attempt; says until when it may take.
+    pub(crate) fn dispatch(
+        &mut self,
+        at: u32,
+        mutation: MutationId,
+        cost_to_go: Duration,
+        gates: Box<[u32]>,
+        out: &mut Vec<Output>,
+    ) -> Millis {
+        let declared = self.set.mutation(mutation);
+        let (began, deadline) = (self.now, self.now.plus(declared.timeout));
+        let Some(node) = self.nodes.get_mut(at) else { return deadline };
+        node.attempts = node.attempts.wrapping_add(1);
+        let attempt = node.attempts;
+        let running = Running { mutation, attempt, began, deadline, answered: false, gates };
+        node.running = Some(Box::new(running));
+        self.in_flight += 1;
+        self.counters.dispatched += 1;
+        let (node, cfg, dsc) = (node.id.clone(), node.cfg.clone(), node.dsc.clone());
+        let what = What::Dispatched { mutation: Arc::clone(&declared.name), attempt, deadline };
+        let cost_to_go_ms = u64::try_from(cost_to_go.as_millis()).unwrap_or(u64::MAX);
+        // In this order, what is in the journal may not have happened, but nothing happens that is
+        // not in the journal.
+        self.note(Some(&node), what, Some(Cause::Plan { cost_to_go_ms }), out);
+        let id = self.dispatch_id(&node, attempt);
+        out.push(Output::Dispatch(Order { id, mutation, node, cfg, dsc, deadline }));
+        deadline
+    }
+
+    /// Its effects are there.
+    pub(crate) fn done(&mut self, at: u32, out: &mut Vec<Output>) {
+        let Some(running) = self.end(at) else { return };
+        let Some(node) = self.nodes.get_mut(at) else { return };
+        if let Some(troubles) = &mut node.troubles {
+            troubles.list.retain(|trouble| trouble.mutation != running.mutation);
+            troubles.costs.clear(running.mutation);
+            if troubles.list.is_empty() {
+                node.troubles = None;
+            }
+        }
+        let id = node.id.clone();
+        let took = self.now.since(running.began).as_millis();
+        let what = What::Done {
+            mutation: Arc::clone(&self.set.mutation(running.mutation).name),
+            attempt: running.attempt,
+            took_ms: u64::try_from(took).unwrap_or(u64::MAX),
+        };
+        self.note(Some(&id), what, None, out);
+    }
+
+    /// It is to be dropped.
+    pub(crate) fn interrupt(&mut self, at: u32, reason: &'static str, out: &mut Vec<Output>) {
+        let Some(running) = self.end(at) else { return };
+        let Some(node) = self.nodes.get(at) else { return };
+        let id = self.dispatch_id(&node.id, running.attempt);
+        let what = What::Interrupted {
+            mutation: Arc::clone(&self.set.mutation(running.mutation).name),
+            attempt: running.attempt,
+            reason: reason.into(),
+        };
+        self.note(Some(&id.node), what, None, out);
+        let mutation = running.mutation;
+        out.push(Output::Interrupt { id, mutation, reason: reason.to_owned() });
+    }
+
+    /// A module has answered.
+    pub(crate) fn finished(
+        &mut self,
+        id: &DispatchId,
+        result: Result<(), Failure>,
+        out: &mut Vec<Output>,
+    ) {
+        let at = self.nodes.find(&id.node).filter(|_| id.epoch == self.settings.epoch);
+        let running = at.and_then(|at| self.nodes.get_mut(at)?.running.as_deref_mut());
+        let Some(running) = running.filter(|running| running.attempt == id.attempt) else {
+            self.counters.late_answers += 1;
+            return;
+        };
+        match (result, at) {
+            (Err(failure), Some(at)) => self.failed(at, failure, out),
+            _ => running.answered = true,
+        }
+    }
+
+    /// Its module could not take it.
+    fn failed(&mut self, at: u32, failure: Failure, out: &mut Vec<Output>) {
+        let Some(running) = self.end(at) else { return };
+        let Some(id) = self.nodes.get(at).map(|node| node.id.clone()) else { return };
+        let reason: Arc<str> = failure.reason.into();
+        let Consequence { failures, retry_at } =
+            self.blame(at, running.mutation, Arc::clone(&reason), failure.permanent);
+        let mutation = Arc::clone(&self.set.mutation(running.mutation).name);
+        let attempt = running.attempt;
+        let what = What::Failed { mutation, attempt, reason, failures, retry_at };
+        self.note(Some(&id), what, None, out);
+        self.reconsider(at, out);
+    }
+
+    /// The time has come that a node was to be looked at again.
+    pub(crate) fn time_is_up(&mut self, at: u32, out: &mut Vec<Output>) {
+        let running = self.nodes.get(at).and_then(|node| node.running.as_ref());
+        if running.is_some_and(|running| running.deadline <= self.now) {
+            self.timed_out(at, out);
+        }
+        self.reconsider(at, out);
+    }
+
+    /// Its effects were not discovered in time.
+    fn timed_out(&mut self, at: u32, out: &mut Vec<Output>) {
+        let Some(running) = self.end(at) else { return };
+        let Some(id) = self.nodes.get(at).map(|node| node.id.clone()) else { return };
+        let Running { mutation, attempt, answered, .. } = *running;
+        let declared = Arc::clone(self.set.mutation(mutation));
+        let reason = if answered {
+            "its module said it was done, but that was not discovered in time"
+        } else {
+            "its effects were not discovered in time"
+        };
+        let Consequence { failures, retry_at } = self.blame(at, mutation, reason.into(), false);
+        let name = Arc::clone(&declared.name);
+        let what = What::TimedOut { mutation: name.clone(), attempt, answered, failures, retry_at };
+        self.note(Some(&id), what, None, out);
+        let id = self.dispatch_id(&id, attempt);
+        let reason = "its time is over".to_owned();
+        out.push(Output::Interrupt { id, mutation, reason });
+        if let Some(fallback) = &declared.on_timeout {
+            let change = Change::set(fallback.variable.clone(), Arc::clone(&fallback.value));
+            self.conclude(at, change, Cause::Attempt { mutation: name, attempt }, out);
+        }
+    }
+
+    /// Ends what is under way on a node, and gives back its places.
+    fn end(&mut self, at: u32) -> Option<Box<Running>> {
+        let running = self.nodes.get_mut(at)?.running.take()?;
+        self.in_flight -= 1;
+        self.gates.leave(&running.gates);
+        Some(running)
+    }
+
+    /// Remembers a failure: the mutation gets dearer on this node, so that another way is taken if
+    /// there is one, and is ruled out when it has failed too often.
+    fn blame(
+        &mut self,
+        at: u32,
+        mutation: MutationId,
+        reason: Arc<str>,
+        is_permanent: bool,
+    ) -> Consequence {
+        let declared = self.set.mutation(mutation);
+        let retry = declared.retry;
+        let Some(node) = self.nodes.get_mut(at) else {
+            return Consequence { failures: 0, retry_at: None };
+        };
+        let Troubles { list, costs } = &mut **node.troubles.get_or_insert_default();
+        let index = list.iter().position(|trouble| trouble.mutation == mutation);
+        let index = index.unwrap_or_else(|| {
+            list.push(Trouble {
+                mutation,
+                failures: 0,
+                reason: Arc::clone(&reason),
+                retry_at: None,
+            });
+            list.len() - 1
+        });
+        let trouble = &mut list[index];
+        trouble.failures = trouble.failures.saturating_add(1);
+        trouble.reason = reason;
+        let failures = trouble.failures;
+        let pause = pause(&retry, failures);
+        if is_permanent || retry.limit.is_some_and(|limit| failures >= limit) {
+            trouble.retry_at = None;
+            costs.block(mutation);
+        } else {
+            trouble.retry_at = Some(self.now.plus(self.jitter.of(pause)));
+            // What another failure would cost. Without jitter, so that nodes on which the same has
+            // failed as often share a policy.
+            costs.penalise(mutation, pause.saturating_add(declared.timeout));
+        }
+        Consequence { failures, retry_at: trouble.retry_at }
+    }
+}

@@ -1,0 +1,236 @@
+//! What to do about a node next.
+
+use crate::gates::Place;
+use crate::node::{Node, Standing};
+use crate::status::Want;
+use crate::{Engine, Output, Role, What};
+use kraken_model::{Millis, Side};
+use kraken_plan::{Context, Guard, ModuleSet, Mutation, MutationId, State, Step, Test};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What was decided, and when it has to be looked at again although nothing happened.
+struct Decision {
+    standing: Standing,
+    again_at: Option<Millis>,
+}
+
+impl Decision {
+    fn wait(standing: Standing) -> Self {
+        Self { standing, again_at: None }
+    }
+}
+
+impl Engine {
+    /// Looks at a node afresh, whatever led to it: finishes or interrupts what is under way, and
+    /// dispatches what comes next, or notes why it does not.
+    pub(crate) fn reconsider(&mut self, at: u32, out: &mut Vec<Output>) {
+        let Some(node) = self.nodes.get(at) else { return };
+        if !self.is_started {
+            return;
+        }
+        let state = node.state;
+        if let Some(running) = &node.running
+            && self.set.done(running.mutation, state)
+        {
+            self.done(at, out);
+        }
+        let step = self.plan(at, state);
+        if self.nodes.get(at).is_some_and(|node| node.running.is_some()) {
+            match self.still_right(at, state, step) {
+                Ok(()) => return,
+                Err(reason) => self.interrupt(at, reason, out),
+            }
+        }
+        // A place in a queue is kept while the node still waits for the same, and only then.
+        let place = self.nodes.get_mut(at).and_then(|node| node.place.take());
+        if let Some(place) = place {
+            self.gates.withdraw(place);
+        }
+        let decision = self.decide(at, step, place, out);
+        self.stand(at, decision, out);
+    }
+
+    fn decide(
+        &mut self,
+        at: u32,
+        step: Step,
+        place: Option<Place>,
+        out: &mut Vec<Output>,
+    ) -> Decision {
+        let Some(node) = self.nodes.get(at) else { return Decision::wait(Standing::NoWay) };
+        let (id, cost_to_go) = match step {
+            Step::Done => return Decision::wait(Standing::Converged),
+            Step::TooLarge => return Decision::wait(Standing::TooLarge),
+            Step::NoWay if node.given_up().next().is_some() => {
+                return Decision::wait(Standing::Quarantined);
+            }
+            Step::NoWay => return Decision::wait(Standing::NoWay),
+            Step::Take { mutation, cost_to_go, .. } => (mutation, cost_to_go),
+        };
+        match (self.set.mutation(id).context, self.settings.role) {
+            (Context::Node, Role::Parent) => return Decision::wait(Standing::WaitsForNode(id)),
+            (Context::Child, Role::Node) => return Decision::wait(Standing::WaitsForParent(id)),
+            _ => {}
+        }
+        match self.held_back(node, id) {
+            Some(decision) => decision,
+            None => self.try_dispatch(at, id, cost_to_go, place, out),
+        }
+    }
+
+    /// Why a step must not be taken now, if so.
+    fn held_back(&self, node: &Node, id: MutationId) -> Option<Decision> {
+        if node.held_by.is_some() {
+            return Some(Decision::wait(Standing::Held(id)));
+        }
+        if self.set.mutation(id).disruptive {
+            if self.frozen_by.is_some() {
+                return Some(Decision::wait(Standing::Frozen(id)));
+            }
+            if node.stale != 0 {
+                return Some(Decision::wait(Standing::Stale(id)));
+            }
+            if self.losses.is_active() && !node.passes_storm {
+                return Some(Decision::wait(Standing::Storm(id)));
+            }
+            if let Some(until) = self.settles_until(node.lost_at) {
+                let standing = Standing::Settling(id);
+                return Some(Decision { standing, again_at: Some(until) });
+            }
+        }
+        let again_at = node.trouble(id).and_then(|t| t.retry_at).filter(|at| *at > self.now);
+        again_at.map(|at| Decision { standing: Standing::BackOff(id), again_at: Some(at) })
+    }
+
+    fn try_dispatch(
+        &mut self,
+        at: u32,
+        id: MutationId,
+        cost_to_go: Duration,
+        place: Option<Place>,
+        out: &mut Vec<Output>,
+    ) -> Decision {
+        let ticket = place.map(|place| place.ticket);
+        let Some(node) = self.nodes.get_mut(at) else { return Decision::wait(Standing::NoWay) };
+        match self.gates.enter(id, &node.cfg, at, ticket, self.now, &mut self.timers) {
+            Ok(gates) => {
+                let deadline = self.dispatch(at, id, cost_to_go, gates, out);
+                Decision { standing: Standing::Running(id), again_at: Some(deadline) }
+            }
+            Err(place) => {
+                node.place = Some(place);
+                Decision::wait(Standing::Queued(id))
+            }
+        }
+    }
+
+    /// Notes how a node stands, and journals what a person would want to be told.
+    fn stand(&mut self, at: u32, decision: Decision, out: &mut Vec<Output>) {
+        let now = self.now;
+        let Some(node) = self.nodes.get_mut(at) else { return };
+        node.alarm.set(decision.again_at, at, &mut self.timers);
+        let (before, after) = (node.standing, decision.standing);
+        if before == after {
+            return;
+        }
+        node.standing = after;
+        node.since = now;
+        self.by_standing[before.kind()] -= 1;
+        self.by_standing[after.kind()] += 1;
+        let Some(node) = self.nodes.get(at) else { return };
+        let what = match after {
+            // After a start, finding everything in order is not news.
+            Standing::Converged if before != Standing::Loading => What::Converged,
+            Standing::Quarantined => {
+                What::Quarantined { reason: self.reason_of_quarantine(node).into() }
+            }
+            Standing::NoWay | Standing::TooLarge => {
+                let missing: Vec<String> =
+                    self.missing(node).iter().map(ToString::to_string).collect();
+                What::NoWay { reason: format!("no way to {}", missing.join(", ")).into() }
+            }
+            _ => return,
+        };
+        let id = node.id.clone();
+        self.note(Some(&id), what, None, out);
+    }
+
+    pub(crate) fn reason_of_quarantine(&self, node: &Node) -> String {
+        let reasons: Vec<String> = node
+            .given_up()
+            .map(|t| {
+                let name = &self.set.mutation(t.mutation).name;
+                format!("{name} failed {} times in a row, the last time: {}", t.failures, t.reason)
+            })
+            .collect();
+        reasons.join("; ")
+    }
+
+    /// What cfg wants of the variables and is not so.
+    pub(crate) fn missing(&self, node: &Node) -> Vec<Want> {
+        let wants = self.set.variables().iter().filter_map(|variable| {
+            let wanted = node.cfg.text(variable.path.as_str())?;
+            let is = variable.value(node.state);
+            let value = variable.values.iter().skip(1).find(|value| value.as_ref() == wanted)?;
+            (value != is).then(|| Want {
+                variable: variable.path.clone(),
+                value: Arc::clone(value),
+                is: Arc::clone(is),
+            })
+        });
+        wants.collect()
+    }
+
+    /// Whether what is under way should go on: it is still what the policy says, or it still
+    /// brings the node nearer. The effects of a step may be discovered one by one, and in between
+    /// the policy may well say something else.
+    fn still_right(&mut self, at: u32, state: State, step: Step) -> Result<(), &'static str> {
+        let Some(node) = self.nodes.get(at) else { return Ok(()) };
+        let Some(id) = node.running.as_ref().map(|running| running.mutation) else { return Ok(()) };
+        if matches!(step, Step::Take { mutation, .. } if mutation == id) {
+            return Ok(());
+        }
+        if step == Step::Done {
+            return Err("the node is as it should be without it");
+        }
+        if !may_still_come(&self.set, id, node) {
+            return Err("what it needs no longer holds");
+        }
+        let after = self.set.after(id, state, node.facts);
+        match (step, self.plan(at, after)) {
+            (_, Step::Done) => Ok(()),
+            (Step::Take { cost_to_go, .. }, Step::Take { cost_to_go: rest, .. })
+                if rest < cost_to_go =>
+            {
+                Ok(())
+            }
+            (Step::NoWay | Step::TooLarge, Step::Take { .. }) => Ok(()),
+            _ => Err("it no longer leads to where the node should be"),
+        }
+    }
+}
+
+/// Whether a step can still come to its end: what it requires holds, what it excludes does not, and
+/// each variable that it moves is where it began or where it goes.
+fn may_still_come(set: &ModuleSet, id: MutationId, node: &Node) -> bool {
+    let mutation: &Mutation = set.mutation(id);
+    mutation.requires.iter().all(|guard| holds(set, guard, node))
+        && !mutation.excludes.iter().any(|guard| holds(set, guard, node))
+        && mutation.effects.iter().all(|effect| {
+            set.variable(effect.variable.as_str()).is_some_and(|variable| {
+                let is = variable.value(node.state);
+                *is == effect.from || *is == effect.to
+            })
+        })
+}
+
+fn holds(set: &ModuleSet, guard: &Guard, node: &Node) -> bool {
+    let variable = (guard.side == Side::Dsc).then(|| set.variable(guard.path.as_str())).flatten();
+    let Some(variable) = variable else { return guard.holds(&node.cfg, &node.dsc) };
+    let is = variable.value(node.state);
+    match &guard.test {
+        Test::Present => *is != variable.values[0],
+        Test::Is(value) => value.as_text() == Some(is),
+    }
+}

@@ -1,0 +1,268 @@
+//! The engine: its state, its one entrance, and what can be read from it.
+
+use crate::backoff::Jitter;
+use crate::gates::Gates;
+use crate::interner::Interner;
+use crate::node::{NAMES, Node, STANDINGS};
+use crate::storm::Losses;
+use crate::table::Table;
+use crate::timers::{Timer, Timers};
+use crate::{Cause, DispatchId, Entry, Input, Output, Settings, What};
+use kraken_model::{Document, Millis, NodeId, Registry};
+use kraken_plan::{Costs, ModuleSet, PolicyCache, Step};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The engine.
+#[derive(Debug)]
+pub struct Engine {
+    pub(crate) settings: Settings,
+    pub(crate) set: Arc<ModuleSet>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) nodes: Table,
+    pub(crate) policies: PolicyCache,
+    /// What mutations cost where nothing failed.
+    pub(crate) declared: Costs,
+    pub(crate) timers: Timers,
+    pub(crate) gates: Gates,
+    pub(crate) losses: Losses,
+    pub(crate) jitter: Jitter,
+    pub(crate) interner: Interner,
+    pub(crate) frozen_by: Option<Arc<str>>,
+    pub(crate) is_started: bool,
+    /// Something changed that all nodes have to be looked at for.
+    pub(crate) is_sweep_due: bool,
+    pub(crate) now: Millis,
+    pub(crate) by_standing: [usize; STANDINGS],
+    pub(crate) in_flight: usize,
+    pub(crate) counters: Counters,
+    /// The name under which the engine itself acts.
+    pub(crate) me: Arc<str>,
+    /// The name under which it draws conclusions from silence.
+    pub(crate) timeout: Arc<str>,
+}
+
+/// What was counted since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counters {
+    /// Inputs of every kind.
+    pub inputs: u64,
+    /// Answers to attempts that had ended, or of an earlier epoch.
+    pub late_answers: u64,
+    /// Values that did not fit the schemas.
+    pub refused: u64,
+    /// Inputs about nodes that there are not.
+    pub unknown_nodes: u64,
+    /// Values that were said of variables that cannot be known at present.
+    pub not_knowable: u64,
+    /// Steps that were dispatched.
+    pub dispatched: u64,
+}
+
+/// The fleet in numbers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// How many nodes there are.
+    pub nodes: usize,
+    /// How many stand how, by the names that [`crate::Status`] has in JSON.
+    pub by_status: BTreeMap<&'static str, usize>,
+    /// How many steps are under way.
+    pub in_flight: usize,
+    /// Who froze everything disruptive.
+    pub frozen_by: Option<Arc<str>>,
+    /// Whether everything disruptive is held because of a storm.
+    pub storm: bool,
+    /// How many nodes were lost lately.
+    pub lost: usize,
+    /// What was counted since the start.
+    pub counters: Counters,
+}
+
+/// What can be read of a node.
+#[derive(Clone, Copy, Debug)]
+pub struct NodeView<'a> {
+    /// Its name.
+    pub id: &'a NodeId,
+    /// What it should be.
+    pub cfg: &'a Document,
+    /// What is known of it. A variable that is absent is unknown.
+    pub dsc: &'a Document,
+    /// What the engine does about it, by the name that [`crate::Status`] has in JSON.
+    pub status: &'static str,
+    /// The step that is under way, next or waited for.
+    pub mutation: Option<&'a Arc<str>>,
+    /// Since when.
+    pub since: Millis,
+    /// Who holds it.
+    pub held_by: Option<&'a Arc<str>>,
+}
+
+impl Engine {
+    /// An engine that knows no node yet. It dispatches nothing before its first [`Input::Tick`].
+    #[must_use]
+    pub fn new(settings: Settings, set: Arc<ModuleSet>, registry: Arc<Registry>) -> Self {
+        let gates = Gates::new(settings.limits.clone(), &set);
+        let jitter = Jitter::new(settings.seed);
+        Self {
+            settings,
+            set,
+            registry,
+            nodes: Table::default(),
+            policies: PolicyCache::default(),
+            declared: Costs::declared(),
+            timers: Timers::default(),
+            gates,
+            losses: Losses::default(),
+            jitter,
+            interner: Interner::default(),
+            frozen_by: None,
+            is_started: false,
+            is_sweep_due: false,
+            now: Millis(0),
+            by_standing: [0; STANDINGS],
+            in_flight: 0,
+            counters: Counters::default(),
+            me: "engine".into(),
+            timeout: "timeout".into(),
+        }
+    }
+
+    /// Takes one input; what follows from it is added to `out`, in the order in which it is to be
+    /// carried out.
+    pub fn step(&mut self, now: Millis, input: Input, out: &mut Vec<Output>) {
+        // Time that runs backwards is a clock that was set: it stands still here until it catches
+        // up, rather than let every deadline pass.
+        self.now = self.now.max(now);
+        self.counters.inputs += 1;
+        self.wake(out);
+        match input {
+            Input::Configure { node, cfg: Some(cfg), by } => self.configure(node, cfg, by, out),
+            Input::Configure { node, cfg: None, by } => self.remove(&node, by, out),
+            Input::Restore { node, dsc } => self.restore(&node, &dsc, out),
+            Input::Discover { node, changes, by } => match self.nodes.find(&node) {
+                Some(at) => self.discover(at, changes, by, out),
+                None => self.counters.unknown_nodes += 1,
+            },
+            Input::Finished { id, result } => self.finished(&id, result, out),
+            Input::Command { command, by } => self.command(command, by, out),
+            Input::Tick => self.start(),
+        }
+        self.settle(out);
+    }
+
+    /// When the engine wants a tick at the latest, if nothing else happens.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Millis> {
+        if self.is_started { self.timers.next() } else { Some(self.now) }
+    }
+
+    /// What is known of a node.
+    #[must_use]
+    pub fn node(&self, id: &NodeId) -> Option<NodeView<'_>> {
+        self.nodes.get(self.nodes.find(id)?).map(|node| self.view(node))
+    }
+
+    /// All nodes, in an order that means nothing but is the same every time.
+    pub fn nodes(&self) -> impl Iterator<Item = NodeView<'_>> {
+        self.nodes.iter().map(|node| self.view(node))
+    }
+
+    /// The fleet in numbers. Costs the same for any number of nodes.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        Summary {
+            nodes: self.nodes.len(),
+            by_status: NAMES.into_iter().zip(self.by_standing).filter(|(_, n)| *n > 0).collect(),
+            in_flight: self.in_flight,
+            frozen_by: self.frozen_by.clone(),
+            storm: self.losses.is_active(),
+            lost: self.losses.count(),
+            counters: self.counters,
+        }
+    }
+
+    fn view<'a>(&'a self, node: &'a Node) -> NodeView<'a> {
+        NodeView {
+            id: &node.id,
+            cfg: &node.cfg,
+            dsc: &node.dsc,
+            status: NAMES[node.standing.kind()],
+            mutation: node.standing.mutation().map(|id| &self.set.mutation(id).name),
+            since: node.since,
+            held_by: node.held_by.as_ref(),
+        }
+    }
+
+    fn start(&mut self) {
+        if !self.is_started {
+            self.is_started = true;
+            self.is_sweep_due = true;
+        }
+    }
+
+    /// Looks at everything whose time has come.
+    fn wake(&mut self, out: &mut Vec<Output>) {
+        while let Some((at, timer)) = self.timers.pop_due(self.now) {
+            match timer {
+                Timer::Gate(gate) => self.gates.may_be_open(gate),
+                Timer::Node(place) => {
+                    let Some(node) = self.nodes.get_mut(place) else { continue };
+                    if node.alarm.rings(at, place, &mut self.timers) {
+                        self.time_is_up(place, out);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Lets everything follow that one input set free: storms that began or ended, and places at
+    /// limits.
+    fn settle(&mut self, out: &mut Vec<Output>) {
+        if !self.is_started {
+            return;
+        }
+        self.judge_storm(out);
+        if std::mem::take(&mut self.is_sweep_due) {
+            for place in self.nodes.places() {
+                self.reconsider(place, out);
+            }
+        }
+        while let Some(place) = self.gates.next_waiting(self.now) {
+            self.reconsider(place, out);
+        }
+    }
+
+    /// What the policy says for a node in a state.
+    pub(crate) fn plan(&mut self, node: u32, state: kraken_plan::State) -> Step {
+        let Some(node) = self.nodes.get(node) else { return Step::NoWay };
+        let costs = node.troubles.as_ref().map_or(&self.declared, |troubles| &troubles.costs);
+        self.policies.next(&self.set, node.goal, node.facts, costs, state)
+    }
+
+    pub(crate) fn dispatch_id(&self, node: &NodeId, attempt: u32) -> DispatchId {
+        DispatchId { epoch: self.settings.epoch, node: node.clone(), attempt }
+    }
+
+    /// An entry by the engine itself.
+    pub(crate) fn note(
+        &self,
+        node: Option<&NodeId>,
+        what: What,
+        cause: Option<Cause>,
+        out: &mut Vec<Output>,
+    ) {
+        self.note_by(node, what, Arc::clone(&self.me), cause, out);
+    }
+
+    pub(crate) fn note_by(
+        &self,
+        node: Option<&NodeId>,
+        what: What,
+        by: Arc<str>,
+        cause: Option<Cause>,
+        out: &mut Vec<Output>,
+    ) {
+        out.push(Output::Journal(Entry { at: self.now, node: node.cloned(), what, by, cause }));
+    }
+}

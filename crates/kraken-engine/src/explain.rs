@@ -1,0 +1,253 @@
+//! What the engine does about a node and why, what comes next, and when.
+
+use crate::Engine;
+use crate::node::{Node, Standing};
+use crate::status::{In, Sentence, Status, Want, joined};
+use kraken_model::{Millis, NodeId, Path};
+use kraken_plan::{Context, MutationId, Obstacle, explain};
+use serde::Serialize;
+use std::fmt;
+use std::sync::Arc;
+
+/// What the engine does about a node, or why it does nothing, and what comes next.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    /// The node.
+    pub node: NodeId,
+    /// When this was so.
+    pub at: Millis,
+    /// What it does, or why it does nothing.
+    pub status: Status,
+    /// Since when.
+    pub since: Millis,
+    /// What cfg wants and is not so.
+    pub missing: Vec<Want>,
+    /// The steps from here, the one that is under way first.
+    pub next: Vec<Expected>,
+    /// What failed on this node.
+    pub failures: Vec<FailureView>,
+    /// What is known from before a restart only.
+    pub stale: Vec<Path>,
+    /// Who holds it.
+    pub held_by: Option<Arc<str>>,
+}
+
+/// A step that is ahead.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Expected {
+    /// The step.
+    pub mutation: Arc<str>,
+    /// The module that takes it.
+    pub module: Arc<str>,
+    /// Who takes it.
+    pub by: Context,
+    /// What it changes, for a person.
+    pub effects: Vec<String>,
+    /// Whether it may end what runs on the node.
+    pub disruptive: bool,
+    /// When it is expected to begin, if nothing holds it back.
+    pub begins: Millis,
+    /// When it is expected to be done.
+    pub done: Millis,
+}
+
+/// What failed on a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FailureView {
+    /// The step.
+    pub mutation: Arc<str>,
+    /// How many times in a row.
+    pub failures: u32,
+    /// Why, the last time.
+    pub reason: Arc<str>,
+    /// Not before then; `None`: it is given up.
+    pub retry_at: Option<Millis>,
+}
+
+impl Engine {
+    /// What the engine does about a node, or why it does nothing. Takes longer than a step.
+    #[must_use]
+    pub fn explain(&mut self, id: &NodeId, now: Millis) -> Option<Explanation> {
+        let at = self.nodes.find(id)?;
+        let now = self.now.max(now);
+        let status = self.status(at)?;
+        let next = self.way(at, now);
+        let node = self.nodes.get(at)?;
+        let failures = node.troubles.iter().flat_map(|troubles| &troubles.list);
+        Some(Explanation {
+            node: id.clone(),
+            at: now,
+            status,
+            since: node.since,
+            missing: self.missing(node),
+            next,
+            failures: failures
+                .map(|trouble| FailureView {
+                    mutation: self.name(trouble.mutation),
+                    failures: trouble.failures,
+                    reason: Arc::clone(&trouble.reason),
+                    retry_at: trouble.retry_at,
+                })
+                .collect(),
+            stale: self.stale_paths(at),
+            held_by: node.held_by.clone(),
+        })
+    }
+
+    fn name(&self, id: MutationId) -> Arc<str> {
+        Arc::clone(&self.set.mutation(id).name)
+    }
+
+    fn status(&self, at: u32) -> Option<Status> {
+        let node = self.nodes.get(at)?;
+        let by = |who: &Option<Arc<str>>| who.clone().unwrap_or_else(|| Arc::clone(&self.me));
+        Some(match node.standing {
+            Standing::Loading => Status::Loading,
+            Standing::Converged => Status::Converged,
+            Standing::Running(_) => self.running_status(node)?,
+            Standing::WaitsForNode(id) => Status::WaitsForNode { mutation: self.name(id) },
+            Standing::WaitsForParent(id) => Status::WaitsForParent { mutation: self.name(id) },
+            Standing::Held(id) => Status::Held { mutation: self.name(id), by: by(&node.held_by) },
+            Standing::Frozen(id) => {
+                Status::Frozen { mutation: self.name(id), by: by(&self.frozen_by) }
+            }
+            Standing::Stale(id) => {
+                Status::Stale { mutation: self.name(id), waits_for: self.stale_paths(at) }
+            }
+            Standing::Storm(id) => Status::StormHold {
+                mutation: self.name(id),
+                lost: self.losses.count(),
+                nodes: self.nodes.len(),
+            },
+            Standing::Settling(id) => Status::Settling {
+                mutation: self.name(id),
+                until: node.lost_at?.plus(self.settings.storm.settle),
+            },
+            Standing::BackOff(id) => {
+                let trouble = node.trouble(id)?;
+                Status::BackOff {
+                    mutation: self.name(id),
+                    until: trouble.retry_at?,
+                    failures: trouble.failures,
+                    reason: Arc::clone(&trouble.reason),
+                }
+            }
+            Standing::Queued(id) => self.queued_status(node, id)?,
+            Standing::NoWay => self.no_way_status(node),
+            Standing::TooLarge => Status::TooLarge,
+            Standing::Quarantined => {
+                Status::Quarantined { reason: self.reason_of_quarantine(node) }
+            }
+        })
+    }
+
+    fn running_status(&self, node: &Node) -> Option<Status> {
+        let running = node.running.as_ref()?;
+        let mutation = self.set.mutation(running.mutation);
+        let waits_for = mutation.effects.iter().filter_map(|effect| {
+            let is = self.set.variable(effect.variable.as_str())?.value(node.state);
+            (*is != effect.to).then(|| Want {
+                variable: effect.variable.clone(),
+                value: Arc::clone(&effect.to),
+                is: Arc::clone(is),
+            })
+        });
+        Some(Status::Running {
+            mutation: Arc::clone(&mutation.name),
+            module: Arc::clone(&mutation.module),
+            attempt: running.attempt,
+            waits_for: waits_for.collect(),
+            deadline: running.deadline,
+            answered: running.answered,
+        })
+    }
+
+    fn queued_status(&self, node: &Node, id: MutationId) -> Option<Status> {
+        let queue = self.gates.describe(node.place?);
+        Some(Status::Queued {
+            mutation: self.name(id),
+            limit: queue.limit,
+            in_flight: queue.in_flight,
+            at_most: queue.at_most,
+            not_before: (queue.opens_at > self.now).then_some(queue.opens_at),
+            before: queue.before,
+        })
+    }
+
+    fn no_way_status(&self, node: &Node) -> Status {
+        let (blocked_by, missing): (Vec<Obstacle>, _) =
+            match explain(&self.set, node.goal, node.facts, &self.declared, node.state) {
+                kraken_plan::Explanation::NoWay { blocked_by, missing } => (blocked_by, missing),
+                _ => (Vec::new(), Vec::new()),
+            };
+        Status::NoWay { blocked_by, missing }
+    }
+
+    /// The way from here, with the times at which its steps are expected.
+    fn way(&mut self, at: u32, now: Millis) -> Vec<Expected> {
+        let Some(node) = self.nodes.get(at) else { return Vec::new() };
+        let under_way = node.running.as_ref().map(|running| (running.mutation, running.began));
+        let begins = match node.standing {
+            Standing::BackOff(id) => node.trouble(id).and_then(|trouble| trouble.retry_at),
+            Standing::Settling(_) => self.settles_until(node.lost_at),
+            _ => None,
+        };
+        let from = match under_way {
+            Some((id, _)) => self.set.after(id, node.state, node.facts),
+            None => node.state,
+        };
+        let costs = node.troubles.as_ref().map_or(&self.declared, |troubles| &troubles.costs);
+        let path = self.policies.policy(&self.set, node.goal, node.facts, costs).path(from);
+        let mut begins = begins.unwrap_or(now).max(now);
+        let mut way = Vec::with_capacity(path.len() + 1);
+        if let Some((id, began)) = under_way {
+            let done = began.plus(self.set.mutation(id).cost).max(now);
+            way.push(self.expected(id, began, done));
+            begins = done;
+        }
+        for id in path {
+            let done = begins.plus(self.set.mutation(id).cost);
+            way.push(self.expected(id, begins, done));
+            begins = done;
+        }
+        way
+    }
+
+    fn expected(&self, id: MutationId, begins: Millis, done: Millis) -> Expected {
+        let mutation = self.set.mutation(id);
+        Expected {
+            mutation: Arc::clone(&mutation.name),
+            module: Arc::clone(&mutation.module),
+            by: mutation.context,
+            effects: mutation.effects.iter().map(ToString::to_string).collect(),
+            disruptive: mutation.disruptive,
+            begins,
+            done,
+        }
+    }
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let now = self.at;
+        writeln!(f, "{}: {}", self.node, Sentence { status: &self.status, now })?;
+        if !self.missing.is_empty() {
+            writeln!(f, "  should be: {}", joined(&self.missing, ", "))?;
+        }
+        for step in &self.next {
+            writeln!(f, "  then {step}, done {}", In { now, then: step.done })?;
+        }
+        for failure in &self.failures {
+            let FailureView { mutation, failures, reason, retry_at } = failure;
+            let again = match retry_at {
+                Some(then) => format!("again {} at the earliest", In { now, then: *then }),
+                None => "given up".to_owned(),
+            };
+            writeln!(f, "  {mutation} failed {failures} times in a row ({reason}): {again}")?;
+        }
+        if !self.stale.is_empty() {
+            writeln!(f, "  known from before the restart only: {}", joined(&self.stale, ", "))?;
+        }
+        Ok(())
+    }
+}

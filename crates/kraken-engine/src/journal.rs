@@ -1,0 +1,161 @@
+//! What is written down for ever.
+
+use kraken_model::{Change, Millis, NodeId, Path};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// One thing that happened. A flat JSON object: `at`, `node`, `what`, what belongs to that, `by`,
+/// `cause`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// When.
+    pub at: Millis,
+    /// To which node; `None`: to all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeId>,
+    /// What.
+    #[serde(flatten)]
+    pub what: What,
+    /// Who or what did it.
+    pub by: Arc<str>,
+    /// What led to it, when something did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "snake_case")]
+pub enum What {
+    /// What the node should be has changed; the first time, the node has come.
+    Configured {
+        /// The new values.
+        changes: Vec<Change>,
+    },
+    /// The node was taken away.
+    Removed,
+    /// Something was found out.
+    Discovered {
+        /// The new values.
+        changes: Vec<Change>,
+    },
+    /// Variables became unknown, because what made them knowable has ended.
+    Forgotten {
+        /// Which.
+        variables: Vec<Path>,
+    },
+    /// What was known before a restart was taken over, to be confirmed.
+    Restored {
+        /// What has to be confirmed before anything disruptive is done.
+        stale: Vec<Path>,
+    },
+    /// All that had to be confirmed after a restart has been.
+    Adopted,
+    /// The node is as it should be.
+    Converged,
+    /// A step was handed to its module.
+    Dispatched {
+        /// The step.
+        mutation: Arc<str>,
+        /// Which attempt.
+        attempt: u32,
+        /// Until when its effects have to be discovered.
+        deadline: Millis,
+    },
+    /// The effects of a step were discovered.
+    Done {
+        /// The step.
+        mutation: Arc<str>,
+        /// Which attempt.
+        attempt: u32,
+        /// How long it took, in milliseconds.
+        took_ms: u64,
+    },
+    /// A module could not take a step.
+    Failed {
+        /// The step.
+        mutation: Arc<str>,
+        /// Which attempt.
+        attempt: u32,
+        /// Why.
+        reason: Arc<str>,
+        /// How many times in a row, with this one.
+        failures: u32,
+        /// When it may be tried again; `None`: it is given up on this node.
+        retry_at: Option<Millis>,
+    },
+    /// The effects of a step were not discovered in time.
+    TimedOut {
+        /// The step.
+        mutation: Arc<str>,
+        /// Which attempt.
+        attempt: u32,
+        /// Whether its module had said that it was done.
+        answered: bool,
+        /// How many times in a row, with this one.
+        failures: u32,
+        /// When it may be tried again; `None`: it is given up on this node.
+        retry_at: Option<Millis>,
+    },
+    /// A step was dropped before its end.
+    Interrupted {
+        /// The step.
+        mutation: Arc<str>,
+        /// Which attempt.
+        attempt: u32,
+        /// Why.
+        reason: Arc<str>,
+    },
+    /// The node was put on hold.
+    Held,
+    /// The hold has ended.
+    Released,
+    /// Everything disruptive was stopped.
+    Frozen,
+    /// That has ended.
+    Thawed,
+    /// The failures of the node were forgotten.
+    Retried,
+    /// Every way to where the node should be was tried and given up.
+    Quarantined {
+        /// What failed, and why.
+        reason: Arc<str>,
+    },
+    /// No way leads to where the node should be.
+    NoWay {
+        /// What stands in the way.
+        reason: Arc<str>,
+    },
+    /// So many nodes lost what they had at once that everything disruptive is held.
+    StormHold {
+        /// How many have lost it.
+        lost: usize,
+        /// Of how many.
+        nodes: usize,
+    },
+    /// That has ended.
+    StormOver {
+        /// How many are still without it.
+        lost: usize,
+        /// Of how many.
+        nodes: usize,
+    },
+}
+
+/// What led to something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// An attempt whose effects these are, or that fell through.
+    Attempt {
+        /// The step.
+        mutation: Arc<str>,
+        /// Which attempt.
+        attempt: u32,
+    },
+    /// The way to where the node should be.
+    Plan {
+        /// How long the rest of the way is expected to take, in milliseconds.
+        cost_to_go_ms: u64,
+    },
+}

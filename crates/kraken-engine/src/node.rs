@@ -1,0 +1,180 @@
+//! What the engine remembers of one node.
+
+use crate::backoff::Trouble;
+use crate::gates::Place;
+use crate::timers::Alarm;
+use kraken_model::{Document, Millis, NodeId};
+use kraken_plan::{Costs, Facts, Goal, MutationId, State};
+use std::sync::Arc;
+
+/// One node. There may be 100,000 of them: what only few have is boxed.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) id: NodeId,
+    pub(crate) cfg: Document,
+    pub(crate) dsc: Document,
+    pub(crate) state: State,
+    pub(crate) facts: Facts,
+    pub(crate) goal: Goal,
+    pub(crate) standing: Standing,
+    /// Since when it stands so.
+    pub(crate) since: Millis,
+    /// Which of `Settings::fresh` are from before a restart, one bit each.
+    pub(crate) stale: u32,
+    /// How many attempts there were.
+    pub(crate) attempts: u32,
+    pub(crate) running: Option<Box<Running>>,
+    pub(crate) troubles: Option<Box<Troubles>>,
+    /// Where it waits for a limit.
+    pub(crate) place: Option<Place>,
+    /// When it lost what the storm guard watches.
+    pub(crate) lost_at: Option<Millis>,
+    /// An operator let it pass the storm hold.
+    pub(crate) passes_storm: bool,
+    /// Who holds it.
+    pub(crate) held_by: Option<Arc<str>>,
+    pub(crate) alarm: Alarm,
+}
+
+/// The one attempt that is under way on a node.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) mutation: MutationId,
+    pub(crate) attempt: u32,
+    pub(crate) began: Millis,
+    pub(crate) deadline: Millis,
+    /// The module said that it is done. The discovery is still to come.
+    pub(crate) answered: bool,
+    /// The places it takes at limits.
+    pub(crate) gates: Box<[u32]>,
+}
+
+/// What failed on a node, and what that means to the planner.
+#[derive(Debug, Default)]
+pub(crate) struct Troubles {
+    pub(crate) list: Vec<Trouble>,
+    pub(crate) costs: Costs,
+}
+
+/// What a node is at, in short. Everything else is worked out when somebody asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Loading,
+    Converged,
+    Running(MutationId),
+    WaitsForNode(MutationId),
+    WaitsForParent(MutationId),
+    Held(MutationId),
+    Frozen(MutationId),
+    Stale(MutationId),
+    Storm(MutationId),
+    Settling(MutationId),
+    BackOff(MutationId),
+    Queued(MutationId),
+    NoWay,
+    TooLarge,
+    Quarantined,
+}
+
+/// How many kinds of standing there are.
+pub(crate) const STANDINGS: usize = NAMES.len();
+
+/// Their names, in the order of [`Standing::kind`].
+pub(crate) const NAMES: [&str; 15] = [
+    "loading",
+    "converged",
+    "running",
+    "waits_for_node",
+    "waits_for_parent",
+    "held",
+    "frozen",
+    "stale",
+    "storm_hold",
+    "settling",
+    "back_off",
+    "queued",
+    "no_way",
+    "too_large",
+    "quarantined",
+];
+
+impl Standing {
+    /// Its number.
+    pub(crate) fn kind(self) -> usize {
+        match self {
+            Self::Loading => 0,
+            Self::Converged => 1,
+            Self::Running(_) => 2,
+            Self::WaitsForNode(_) => 3,
+            Self::WaitsForParent(_) => 4,
+            Self::Held(_) => 5,
+            Self::Frozen(_) => 6,
+            Self::Stale(_) => 7,
+            Self::Storm(_) => 8,
+            Self::Settling(_) => 9,
+            Self::BackOff(_) => 10,
+            Self::Queued(_) => 11,
+            Self::NoWay => 12,
+            Self::TooLarge => 13,
+            Self::Quarantined => 14,
+        }
+    }
+
+    /// The step that somebody is taking, as far as the engine knows.
+    pub(crate) fn taken(self) -> Option<MutationId> {
+        match self {
+            Self::Running(id) | Self::WaitsForNode(id) | Self::WaitsForParent(id) => Some(id),
+            _ => None,
+        }
+    }
+
+    /// The step that is next, under way or waited for.
+    pub(crate) fn mutation(self) -> Option<MutationId> {
+        match self {
+            Self::Running(id)
+            | Self::WaitsForNode(id)
+            | Self::WaitsForParent(id)
+            | Self::Held(id)
+            | Self::Frozen(id)
+            | Self::Stale(id)
+            | Self::Storm(id)
+            | Self::Settling(id)
+            | Self::BackOff(id)
+            | Self::Queued(id) => Some(id),
+            _ => None,
+        }
+    }
+}
+
+impl Node {
+    pub(crate) fn new(id: NodeId, attempts: u32, now: Millis) -> Self {
+        Self {
+            id,
+            cfg: Document::new(),
+            dsc: Document::new(),
+            state: State::default(),
+            facts: Facts::default(),
+            goal: Goal::default(),
+            standing: Standing::Loading,
+            since: now,
+            stale: 0,
+            attempts,
+            running: None,
+            troubles: None,
+            place: None,
+            lost_at: None,
+            passes_storm: false,
+            held_by: None,
+            alarm: Alarm::default(),
+        }
+    }
+
+    pub(crate) fn trouble(&self, mutation: MutationId) -> Option<&Trouble> {
+        self.troubles.as_ref()?.list.iter().find(|trouble| trouble.mutation == mutation)
+    }
+
+    /// What failed and is given up.
+    pub(crate) fn given_up(&self) -> impl Iterator<Item = &Trouble> {
+        self.troubles.iter().flat_map(|t| &t.list).filter(|trouble| trouble.retry_at.is_none())
+    }
+}

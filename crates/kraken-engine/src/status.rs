@@ -1,0 +1,258 @@
+//! What the engine does about a node, or why it does nothing: that is data too.
+
+use crate::Expected;
+use kraken_model::{Millis, Path};
+use kraken_plan::Obstacle;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::sync::Arc;
+
+/// What the engine does about a node, or why it does nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Status {
+    /// The engine has just started and reads what was kept.
+    Loading,
+    /// The node is as it should be.
+    Converged,
+    /// A step is under way.
+    Running {
+        /// The step.
+        mutation: Arc<str>,
+        /// Who takes it.
+        module: Arc<str>,
+        /// Which attempt on this node.
+        attempt: u32,
+        /// What has to be discovered for it to be done.
+        waits_for: Vec<Want>,
+        /// Until when.
+        deadline: Millis,
+        /// Whether the module says that it has done its part.
+        answered: bool,
+    },
+    /// The next step is the node's own.
+    WaitsForNode {
+        /// The step.
+        mutation: Arc<str>,
+    },
+    /// The next step is the parent's.
+    WaitsForParent {
+        /// The step.
+        mutation: Arc<str>,
+    },
+    /// An operator holds the node.
+    Held {
+        /// The step that would be next.
+        mutation: Arc<str>,
+        /// Who.
+        by: Arc<str>,
+    },
+    /// An operator stopped everything disruptive.
+    Frozen {
+        /// The step that would be next.
+        mutation: Arc<str>,
+        /// Who.
+        by: Arc<str>,
+    },
+    /// What is known is from before a restart, and the next step is disruptive.
+    Stale {
+        /// The step that would be next.
+        mutation: Arc<str>,
+        /// What has to be confirmed.
+        waits_for: Vec<Path>,
+    },
+    /// Too many nodes were lost at once to believe that each of them is at fault.
+    StormHold {
+        /// The step that would be next.
+        mutation: Arc<str>,
+        /// How many were lost.
+        lost: usize,
+        /// Of how many.
+        nodes: usize,
+    },
+    /// The node was just lost: a moment to see whether others follow.
+    Settling {
+        /// The step that would be next.
+        mutation: Arc<str>,
+        /// How long.
+        until: Millis,
+    },
+    /// The step has failed and is tried again later.
+    BackOff {
+        /// The step.
+        mutation: Arc<str>,
+        /// When.
+        until: Millis,
+        /// How many times in a row it failed.
+        failures: u32,
+        /// Why, the last time.
+        reason: Arc<str>,
+    },
+    /// A limit is reached.
+    Queued {
+        /// The step.
+        mutation: Arc<str>,
+        /// What is limited.
+        limit: String,
+        /// How many are under way.
+        in_flight: u32,
+        /// How many may be; `None`: only the time between them is limited.
+        at_most: Option<u32>,
+        /// Not before then.
+        not_before: Option<Millis>,
+        /// How many wait there before this one.
+        before: usize,
+    },
+    /// No way leads to where the node should be.
+    NoWay {
+        /// The fewest guards that stand in the way.
+        blocked_by: Vec<Obstacle>,
+        /// What is not reached.
+        missing: Vec<String>,
+    },
+    /// There are too many states to find a way.
+    TooLarge,
+    /// Every way was tried and given up, until the cfg changes or somebody says `retry`.
+    Quarantined {
+        /// What failed, and why.
+        reason: String,
+    },
+}
+
+/// A variable and the value that is wanted of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Want {
+    /// The variable.
+    pub variable: Path,
+    /// What it should be.
+    pub value: Arc<str>,
+    /// What it is.
+    pub is: Arc<str>,
+}
+
+impl fmt::Display for Want {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} = {} (is {})", self.variable, self.value, self.is)
+    }
+}
+
+/// Things, separated by commas.
+pub(crate) fn joined<T: fmt::Display>(things: &[T], separator: &str) -> String {
+    let texts: Vec<String> = things.iter().map(ToString::to_string).collect();
+    texts.join(separator)
+}
+
+/// A status as a sentence, with times seen from `now`.
+pub(crate) struct Sentence<'a> {
+    pub(crate) status: &'a Status,
+    pub(crate) now: Millis,
+}
+
+/// How long from `now` to `then`.
+pub(crate) struct In {
+    pub(crate) now: Millis,
+    pub(crate) then: Millis,
+}
+
+impl fmt::Display for In {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let left = self.then.since(self.now);
+        match left.as_secs() {
+            0 if left.is_zero() => f.write_str("now"),
+            seconds @ 0..120 => write!(f, "in {}.{} s", seconds, left.subsec_millis() / 100),
+            seconds => write!(f, "in {} min", seconds / 60),
+        }
+    }
+}
+
+impl fmt::Display for Sentence<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let within = |then| In { now: self.now, then };
+        match self.status {
+            Status::Loading => f.write_str("the engine is starting"),
+            Status::Converged => f.write_str("is as it should be"),
+            Status::Running { mutation, module, attempt, waits_for, deadline, answered } => {
+                let said = if *answered { ", which says that it is done" } else { "" };
+                write!(
+                    f,
+                    "{mutation} is under way (attempt {attempt}, module {module}{said}); waits for {}; gives up {}",
+                    joined(waits_for, ", "),
+                    within(*deadline)
+                )
+            }
+            Status::WaitsForNode { mutation } => {
+                write!(f, "waits for the node itself to take {mutation}")
+            }
+            Status::WaitsForParent { mutation } => {
+                write!(f, "waits for its parent to take {mutation}")
+            }
+            Status::Held { mutation, by } => {
+                write!(f, "is held by {by}; {mutation} would be next: release it to go on")
+            }
+            Status::Frozen { mutation, by } => {
+                write!(
+                    f,
+                    "everything disruptive is frozen by {by}, and {mutation} is: thaw to go on"
+                )
+            }
+            Status::Stale { mutation, waits_for } => write!(
+                f,
+                "{} is known from before the restart only; {mutation} is disruptive and waits until that is confirmed",
+                joined(waits_for, " and ")
+            ),
+            Status::StormHold { mutation, lost, nodes } => write!(
+                f,
+                "{lost} of {nodes} nodes were lost at once, so {mutation} is held: look for a common cause, then thaw or release"
+            ),
+            Status::Settling { mutation, until } => write!(
+                f,
+                "was just lost; {mutation} follows {}, unless others are lost too",
+                within(*until)
+            ),
+            Status::BackOff { mutation, until, failures, reason } => write!(
+                f,
+                "{mutation} failed {failures} times in a row, the last time because {reason}; tried again {}",
+                within(*until)
+            ),
+            Status::Queued { .. } => self.queued(f),
+            Status::NoWay { blocked_by, missing } if blocked_by.is_empty() => {
+                write!(f, "nothing leads from here to {}", joined(missing, ", "))
+            }
+            Status::NoWay { blocked_by, missing } => write!(
+                f,
+                "there is no way to {}: {}",
+                joined(missing, ", "),
+                joined(blocked_by, "; ")
+            ),
+            Status::TooLarge => f.write_str("there are too many states to find a way"),
+            Status::Quarantined { reason } => {
+                write!(f, "is given up: {reason}; change its cfg or retry")
+            }
+        }
+    }
+}
+
+impl Sentence<'_> {
+    fn queued(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Status::Queued { mutation, limit, in_flight, at_most, not_before, before } =
+            self.status
+        else {
+            return Ok(());
+        };
+        write!(f, "{mutation} waits for a limit on {limit}: {in_flight}")?;
+        if let Some(at_most) = at_most {
+            write!(f, "/{at_most}")?;
+        }
+        write!(f, " under way, {before} before it")?;
+        match not_before {
+            Some(then) => write!(f, ", the next {}", In { now: self.now, then: *then }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} by {} ({})", self.mutation, self.by, joined(&self.effects, ", "))
+    }
+}
