@@ -1,0 +1,492 @@
+//! A store in one file.
+
+use crate::{
+    CfgWrite, JOURNAL_RECORDS, JournalRecord, Loaded, MAX_DEFERRED_RECORDS, Store, StoreError,
+    check_bodies,
+};
+use kraken_model::{Document, Millis, NodeId};
+use redb::{
+    Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction,
+};
+use std::io::ErrorKind;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+/// The form in which everything is kept. Another one gets another number.
+const FORMAT: u64 = 1;
+
+/// How much memory the database may use for pages, in bytes.
+const CACHE_BYTES: usize = 16 << 20;
+
+/// How many more records than were written a write may trim, so that a journal whose bound was
+/// lowered shrinks without one write that takes for ever.
+const TRIM_AHEAD: u64 = 4096;
+
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+const CFG: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("cfg");
+const CHECKPOINT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("checkpoint");
+/// By number: when, to which node (empty: none), what.
+const JOURNAL: TableDefinition<'_, u64, (u64, &str, &[u8])> = TableDefinition::new("journal");
+const BY_NODE: TableDefinition<'_, (&str, u64), ()> = TableDefinition::new("journal_by_node");
+const VALUES: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("values");
+
+/// A store in one file, which one process at a time may open.
+///
+/// After a write failed, the file is closed and opened again, so that the store works once more as
+/// soon as its disk does.
+pub struct Embedded {
+    path: PathBuf,
+    /// Nothing while the file could not be opened again.
+    database: Option<Database>,
+    /// Appended, numbered, and not on the disk yet.
+    deferred: Vec<JournalRecord>,
+    /// The number of the next record.
+    next: u64,
+    bound: u64,
+}
+
+impl std::fmt::Debug for Embedded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Embedded").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// What went wrong in the database, before it is known which file that is.
+struct Fault(redb::Error);
+
+impl<E: Into<redb::Error>> From<E> for Fault {
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
+
+impl Fault {
+    fn damaged(reason: impl ToString) -> Self {
+        Self(redb::Error::Corrupted(reason.to_string()))
+    }
+}
+
+impl Embedded {
+    /// Opens the store in a file, which is created when there is none.
+    ///
+    /// # Errors
+    /// When the file cannot be written, is in use, is damaged, or was written in a form that is
+    /// not known here.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        Self::with_bound(path, JOURNAL_RECORDS)
+    }
+
+    /// The same, keeping this many records of the journal.
+    ///
+    /// # Errors
+    /// As [`Embedded::open`].
+    pub fn with_bound(path: impl AsRef<Path>, records: u64) -> Result<Self, StoreError> {
+        let path = path.as_ref().to_owned();
+        match std::fs::metadata(&path) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => create(&path)?,
+            Err(error) => return Err(io(&path, error)),
+        }
+        let bound = records.max(1);
+        let mut store = Self { path, database: None, deferred: Vec::new(), next: 1, bound };
+        store.next = store.read(|tables| tables.number("next_record"))?.max(1);
+        Ok(store)
+    }
+
+    /// The open database; opens it when the last failure has closed it.
+    fn database(&mut self) -> Result<&Database, StoreError> {
+        let database = match self.database.take() {
+            Some(database) => database,
+            None => open_file(&self.path)?,
+        };
+        Ok(self.database.insert(database))
+    }
+
+    fn read<T>(&mut self, work: impl FnOnce(&Reader) -> Result<T, Fault>) -> Result<T, StoreError> {
+        let path = self.path.clone();
+        let database = self.database()?;
+        let done = guarded(|| work(&Reader(database.begin_read()?)));
+        done.map_err(|fault| explain(&path, fault))
+    }
+
+    /// Does something in one transaction, with everything that was appended, and makes it durable.
+    fn write<T>(
+        &mut self,
+        records: &[JournalRecord],
+        work: impl FnOnce(&WriteTransaction) -> Result<T, Fault>,
+    ) -> Result<T, StoreError> {
+        check_bodies(records)?;
+        self.database()?;
+        let path = self.path.clone();
+        let (next, bound) = (self.next + records.len() as u64, self.bound);
+        let fresh: Vec<JournalRecord> = (self.next..)
+            .zip(records)
+            .map(|(seq, record)| JournalRecord { seq, ..record.clone() })
+            .collect();
+        let Some(database) = &self.database else { unreachable!("opened above") };
+        let mut stamp = 0;
+        let mut outcome = None;
+        let done = guarded(|| {
+            let transaction = database.begin_write()?;
+            let result = work(&transaction)?;
+            write_journal(&transaction, self.deferred.iter().chain(&fresh), next, bound)?;
+            stamp = count(&transaction, "writes")?;
+            outcome = Some(result);
+            transaction.commit()?;
+            Ok(())
+        });
+        if let Err(fault) = done {
+            let error = explain(&path, fault);
+            // A commit that failed may be on the disk all the same. Only the disk knows.
+            self.database = None;
+            let Some(stamp) = Some(stamp).filter(|s| *s != 0) else { return Err(error) };
+            let written = self
+                .read(|tables| tables.number("writes"))
+                .map_err(|source| StoreError::Unclear { path, source: Box::new(source) })?;
+            if written != stamp {
+                return Err(error);
+            }
+        }
+        self.deferred.clear();
+        self.next = next;
+        // Set whenever the transaction came as far as its stamp.
+        outcome.ok_or_else(|| StoreError::Damaged {
+            path: self.path.clone(),
+            reason: "a write is there that was not made".to_owned(),
+        })
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        // Best effort: whoever needs to know calls `flush`.
+        if !self.deferred.is_empty() {
+            let _ = self.flush();
+        }
+    }
+}
+
+/// Creates the file under another name and gives it its own when it is whole: a file that is there
+/// is never half made.
+fn create(path: &Path) -> Result<(), StoreError> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let directory = match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => Path::new("/"),
+    };
+    if !directory.is_dir() {
+        return Err(StoreError::NoDirectory { path: path.to_owned() });
+    }
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".new{}", std::process::id()));
+    let new = PathBuf::from(name);
+    // Secrets lie in it: nobody else may read it.
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options.open(&new).map_err(|error| io(path, error))?;
+    let made = guarded(|| {
+        let database = Database::builder().set_cache_size(CACHE_BYTES).create(&new)?;
+        let transaction = database.begin_write()?;
+        transaction.open_table(META)?.insert("format", FORMAT)?;
+        transaction.open_table(CFG)?;
+        transaction.open_table(CHECKPOINT)?;
+        transaction.open_table(JOURNAL)?;
+        transaction.open_table(BY_NODE)?;
+        transaction.open_table(VALUES)?;
+        transaction.commit()?;
+        Ok(())
+    });
+    let made = made.map_err(|fault| explain(path, fault)).and_then(|()| {
+        // Never over a file that another process has made meanwhile.
+        match std::fs::hard_link(&new, path) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(io(path, error)),
+            _ => Ok(()),
+        }
+    });
+    let removed = std::fs::remove_file(&new).map_err(|error| io(path, error));
+    made.and(removed)?;
+    let synced = std::fs::File::open(directory).and_then(|d| d.sync_all());
+    synced.map_err(|error| io(path, error))
+}
+
+fn open_file(path: &Path) -> Result<Database, StoreError> {
+    let length = std::fs::metadata(path).map_err(|error| io(path, error))?.len();
+    if length == 0 {
+        let reason = "it is empty".to_owned();
+        return Err(StoreError::Damaged { path: path.to_owned(), reason });
+    }
+    let opened = guarded(|| {
+        let database = Database::builder().set_cache_size(CACHE_BYTES).open(path)?;
+        let reader = Reader(database.begin_read()?);
+        let format = reader.number("format")?;
+        drop(reader);
+        Ok((database, format))
+    });
+    match opened {
+        Ok((database, FORMAT)) => Ok(database),
+        Ok((_, found)) => Err(StoreError::Format { path: path.to_owned(), found, known: FORMAT }),
+        Err(fault) => Err(explain(path, fault)),
+    }
+}
+
+/// Does something with the database. It is written to return errors, but a damaged file has more
+/// ways to be wrong than anybody thought of: a panic in it is one more kind of damage.
+fn guarded<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(Fault::damaged(text.unwrap_or("no further reason")))
+    })
+}
+
+fn io(path: &Path, source: std::io::Error) -> StoreError {
+    let path = path.to_owned();
+    match source.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => StoreError::Full { path },
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            StoreError::Denied { path, source }
+        }
+        ErrorKind::InvalidData | ErrorKind::UnexpectedEof => {
+            StoreError::Damaged { path, reason: source.to_string() }
+        }
+        _ => StoreError::Io { path, source },
+    }
+}
+
+fn explain(path: &Path, Fault(error): Fault) -> StoreError {
+    match error {
+        redb::Error::DatabaseAlreadyOpen => StoreError::Locked { path: path.to_owned() },
+        redb::Error::Io(source) => io(path, source),
+        redb::Error::Corrupted(reason) => StoreError::Damaged { path: path.to_owned(), reason },
+        other => StoreError::Damaged { path: path.to_owned(), reason: other.to_string() },
+    }
+}
+
+/// Adds one to a number that is kept, and gives the sum.
+fn count(transaction: &WriteTransaction, name: &str) -> Result<u64, Fault> {
+    let mut meta = transaction.open_table(META)?;
+    let sum = meta.get(name)?.map_or(0, |n| n.value()) + 1;
+    meta.insert(name, sum)?;
+    Ok(sum)
+}
+
+fn write_documents<'a>(
+    transaction: &WriteTransaction,
+    table: TableDefinition<'_, &str, &[u8]>,
+    documents: impl Iterator<Item = (&'a NodeId, Option<&'a Document>)>,
+) -> Result<(), Fault> {
+    let mut table = transaction.open_table(table)?;
+    for (node, doc) in documents {
+        match doc {
+            Some(doc) => {
+                let bytes = serde_json::to_vec(doc).map_err(Fault::damaged)?;
+                table.insert(node.as_str(), bytes.as_slice())?;
+            }
+            None => {
+                table.remove(node.as_str())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn write_journal<'a>(
+    transaction: &WriteTransaction,
+    records: impl Iterator<Item = &'a JournalRecord>,
+    next: u64,
+    bound: u64,
+) -> Result<(), Fault> {
+    let mut journal = transaction.open_table(JOURNAL)?;
+    let mut by_node = transaction.open_table(BY_NODE)?;
+    let mut written = 0;
+    for record in records {
+        let node = record.node.as_ref().map_or("", NodeId::as_str);
+        journal.insert(record.seq, (record.at.0, node, record.body.as_slice()))?;
+        by_node.insert((node, record.seq), ())?;
+        written += 1;
+    }
+    if written == 0 {
+        return Ok(());
+    }
+    transaction.open_table(META)?.insert("next_record", next)?;
+    let first = journal.first()?.map_or(next, |(seq, _)| seq.value());
+    let keep_from = next.saturating_sub(bound).min(first + written + TRIM_AHEAD);
+    for seq in first..keep_from {
+        if let Some(old) = journal.remove(seq)? {
+            by_node.remove((old.value().1, seq))?;
+        }
+    }
+    Ok(())
+}
+
+/// The tables as they were at one moment.
+struct Reader(redb::ReadTransaction);
+
+impl Reader {
+    /// A number that is kept; 0 when it is not.
+    fn number(&self, name: &str) -> Result<u64, Fault> {
+        match self.0.open_table(META) {
+            Ok(meta) => Ok(meta.get(name)?.map_or(0, |n| n.value())),
+            Err(TableError::TableDoesNotExist(_)) => Ok(0),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn documents(
+        &self,
+        table: TableDefinition<'_, &str, &[u8]>,
+    ) -> Result<Vec<(NodeId, Document)>, Fault> {
+        let mut documents = Vec::new();
+        for entry in self.0.open_table(table)?.iter()? {
+            let (name, bytes) = entry?;
+            let node = NodeId::new(name.value()).map_err(Fault::damaged)?;
+            let unreadable = |error| Fault::damaged(format!("the document of {node}: {error}"));
+            let doc = serde_json::from_slice(bytes.value()).map_err(unreadable)?;
+            documents.push((node, doc));
+        }
+        Ok(documents)
+    }
+
+    fn records(
+        &self,
+        from: u64,
+        limit: usize,
+        node: Option<&NodeId>,
+    ) -> Result<Vec<JournalRecord>, Fault> {
+        let journal = self.0.open_table(JOURNAL)?;
+        let mut records = Vec::new();
+        match node {
+            None => {
+                for entry in journal.range(from..)?.take(limit) {
+                    let (seq, kept) = entry?;
+                    records.push(record(seq.value(), kept.value())?);
+                }
+            }
+            Some(node) => {
+                let range = (node.as_str(), from)..=(node.as_str(), u64::MAX);
+                for entry in self.0.open_table(BY_NODE)?.range(range)?.take(limit) {
+                    let seq = entry?.0.value().1;
+                    let missing = || Fault::damaged(format!("record {seq} is missing"));
+                    records.push(record(seq, journal.get(seq)?.ok_or_else(missing)?.value())?);
+                }
+            }
+        }
+        Ok(records)
+    }
+}
+
+fn record(seq: u64, (at, node, body): (u64, &str, &[u8])) -> Result<JournalRecord, Fault> {
+    let node = match node {
+        "" => None,
+        name => Some(NodeId::new(name).map_err(Fault::damaged)?),
+    };
+    Ok(JournalRecord { seq, at: Millis(at), node, body: body.to_vec() })
+}
+
+impl Store for Embedded {
+    fn load(&mut self) -> Result<Loaded, StoreError> {
+        self.read(|tables| {
+            let (cfg, checkpoint) = (tables.documents(CFG)?, tables.documents(CHECKPOINT)?);
+            Ok(Loaded { cfg, checkpoint, revision: tables.number("revision")? })
+        })
+    }
+
+    fn open_epoch(&mut self) -> Result<u64, StoreError> {
+        self.write(&[], |transaction| count(transaction, "epoch"))
+    }
+
+    fn commit(&mut self, cfg: &[CfgWrite], records: &[JournalRecord]) -> Result<u64, StoreError> {
+        self.write(records, |transaction| {
+            let documents = cfg.iter().map(|w| (&w.node, w.doc.as_ref()));
+            write_documents(transaction, CFG, documents)?;
+            count(transaction, "revision")
+        })
+    }
+
+    fn append(&mut self, records: &[JournalRecord]) -> Result<u64, StoreError> {
+        check_bodies(records)?;
+        let first = self.next;
+        if self.deferred.len() + records.len() > MAX_DEFERRED_RECORDS {
+            self.write(records, |_| Ok(()))?;
+            return Ok(first);
+        }
+        for record in records {
+            self.deferred.push(JournalRecord { seq: self.next, ..record.clone() });
+            self.next += 1;
+        }
+        Ok(first)
+    }
+
+    fn flush(&mut self) -> Result<(), StoreError> {
+        if self.deferred.is_empty() {
+            return Ok(());
+        }
+        self.write(&[], |_| Ok(()))
+    }
+
+    fn journal(
+        &mut self,
+        from: u64,
+        limit: usize,
+        node: Option<&NodeId>,
+    ) -> Result<Vec<JournalRecord>, StoreError> {
+        let mut records = self.read(|tables| tables.records(from, limit, node))?;
+        let wanted =
+            |r: &&JournalRecord| r.seq >= from && (node.is_none() || r.node.as_ref() == node);
+        let room = limit - records.len();
+        records.extend(self.deferred.iter().filter(wanted).take(room).cloned());
+        Ok(records)
+    }
+
+    fn journal_range(&mut self) -> Result<Range<u64>, StoreError> {
+        let first = self.read(|tables| {
+            let journal = tables.0.open_table(JOURNAL)?;
+            Ok(journal.first()?.map(|(seq, _)| seq.value()))
+        })?;
+        let first = first.or_else(|| self.deferred.first().map(|r| r.seq));
+        Ok(first.unwrap_or(self.next)..self.next)
+    }
+
+    fn checkpoint(&mut self, nodes: &[(NodeId, Option<Document>)]) -> Result<(), StoreError> {
+        self.write(&[], |transaction| {
+            let documents = nodes.iter().map(|(node, doc)| (node, doc.as_ref()));
+            write_documents(transaction, CHECKPOINT, documents)
+        })
+    }
+
+    fn put(&mut self, namespace: &str, key: &str, value: &[u8]) -> Result<(), StoreError> {
+        self.write(&[], |transaction| {
+            transaction.open_table(VALUES)?.insert((namespace, key), value)?;
+            Ok(())
+        })
+    }
+
+    fn get(&mut self, namespace: &str, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.read(|tables| {
+            let values = tables.0.open_table(VALUES)?;
+            Ok(values.get((namespace, key))?.map(|v| v.value().to_vec()))
+        })
+    }
+
+    fn delete(&mut self, namespace: &str, key: &str) -> Result<bool, StoreError> {
+        self.write(&[], |transaction| {
+            Ok(transaction.open_table(VALUES)?.remove((namespace, key))?.is_some())
+        })
+    }
+
+    fn list(&mut self, namespace: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        self.read(|tables| {
+            let mut list = Vec::new();
+            for entry in tables.0.open_table(VALUES)?.range((namespace, "")..)? {
+                let (key, value) = entry?;
+                if key.value().0 != namespace {
+                    break;
+                }
+                list.push((key.value().1.to_owned(), value.value().to_vec()));
+            }
+            Ok(list)
+        })
+    }
+}
