@@ -1,0 +1,34 @@
+//! The Kraken runtime: drives engine, sync and store with tokio, and hosts modules.
+//!
+//! An application declares what may stand in a document (a [`kraken_model::Registry`]) and what
+//! its [`Module`]s can do (a [`kraken_plan::ModuleSet`]), and starts [`Kraken`]. From then on people
+//! say what nodes should be, with [`Kraken::configure`]; modules say what nodes are, with
+//! [`Context::discover`]; and the engine has modules take the steps in between, for ever.
+//!
+//! Promises: what was acknowledged is durable; a module that fails, hangs or panics costs its own
+//! node's attempt and nothing else; after a crash the application goes on where it was, and nodes
+//! that were running are adopted, not restarted.
+
+mod chain;
+mod clock;
+mod journal;
+mod keeper;
+mod module;
+mod runtime;
+mod sync;
+mod tls;
+mod turn;
+mod views;
+
+pub use chain::chain;
+pub use clock::Clock;
+pub use journal::Event;
+pub use keeper::Keeper;
+pub use kraken_engine::{Command, Entry, Explanation, Failure, Limit, Scope, Settings, What};
+pub use module::{Context, Discovery, Module, Order};
+pub use runtime::{Kraken, KrakenError, Options, Tasks};
+pub use sync::{Agent, AgentError, AgentOptions, LogLine};
+#[cfg(feature = "parent")]
+pub use sync::{OnLog, SyncError, SyncOptions, SyncParent};
+pub use tls::{Identity, IdentityError, KeyPin, KeyPinError, client_config};
+pub use views::{Subscription, View, Views};

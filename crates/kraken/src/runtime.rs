@@ -1,0 +1,338 @@
+//! The runtime: one engine, the store behind it, and the modules around it.
+
+use crate::clock::Clock;
+use crate::journal::{self, Event, Events, Journal};
+use crate::keeper::Keeper;
+use crate::module::{Context, Discovery, Module};
+use crate::turn::{Engineer, Request};
+use crate::views::Views;
+use kraken_engine::{Command, Engine, Explanation, Input, Settings};
+use kraken_model::{Change, Document, Invalid, NodeId, Registry, Side};
+use kraken_plan::ModuleSet;
+use kraken_store::StoreError;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// How many requests and discoveries wait for the engine before those who bring them wait too.
+const QUEUE: usize = 4096;
+
+/// How often, at most, discovered documents are checkpointed: what a crash can make older.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+
+/// What an application is made of.
+pub struct Options {
+    /// What may stand in a document.
+    pub registry: Arc<Registry>,
+    /// What the modules can do.
+    pub modules: Arc<ModuleSet>,
+    /// The modules that run here. A mutation of a module that is not among them fails.
+    pub hosted: Vec<Arc<dyn Module>>,
+    /// Where everything durable goes.
+    pub keeper: Keeper,
+    /// How the engine behaves. The epoch is set from the store.
+    pub settings: Settings,
+}
+
+/// A running application. Clones are handles on the same one.
+#[derive(Clone)]
+pub struct Kraken {
+    requests: mpsc::Sender<Request>,
+    discoveries: mpsc::Sender<Discovery>,
+    views: Arc<Views>,
+    keeper: Keeper,
+    events: Events,
+    registry: Arc<Registry>,
+    modules: Arc<ModuleSet>,
+    stop: CancellationToken,
+    clock: Clock,
+}
+
+/// The tasks of an application, which end after [`Kraken::stop`].
+pub struct Tasks {
+    tasks: JoinSet<()>,
+    journal: tokio::task::JoinHandle<()>,
+}
+
+/// An application cannot start, or does not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum KrakenError {
+    /// What is kept could not be read at the start.
+    #[error("cannot read what was kept")]
+    Load(#[source] StoreError),
+    /// Something could not be made durable, so nothing was changed.
+    #[error("cannot be kept, so nothing was changed")]
+    Keep(#[source] StoreError),
+    /// The journal could not be read.
+    #[error("cannot read the journal")]
+    Journal(#[source] StoreError),
+    /// Documents do not fit the schemas; nothing was changed.
+    #[error("{}", invalid_text(.0))]
+    Invalid(Vec<(NodeId, Invalid)>),
+    /// There is no such node.
+    #[error("there is no node {0}")]
+    NoNode(NodeId),
+    /// The application has ended.
+    #[error("the application has ended")]
+    Ended,
+}
+
+fn invalid_text(invalid: &[(NodeId, Invalid)]) -> String {
+    let lines: Vec<String> = invalid.iter().map(|(node, i)| format!("{node}: {i}")).collect();
+    lines.join("\n")
+}
+
+impl Kraken {
+    /// Starts an application: what was kept is read, nodes that were known are adopted, and the
+    /// modules begin to look.
+    ///
+    /// # Errors
+    /// When what was kept cannot be read.
+    pub async fn start(options: Options) -> Result<(Self, Tasks), KrakenError> {
+        let Options { registry, modules, hosted, keeper, mut settings } = options;
+        let loaded = keeper
+            .with(|store| Ok((store.open_epoch()?, store.load()?)))
+            .await
+            .map_err(KrakenError::Load)?;
+        let (epoch, loaded) = loaded;
+        settings.epoch = epoch;
+        let clock = Clock::start();
+        let views = Arc::new(Views::default());
+        let stop = CancellationToken::new();
+        let (journal, events, journal_task) = Journal::start(keeper.clone());
+        let (requests, requests_in) = mpsc::channel(QUEUE);
+        let (discoveries, discoveries_in) = mpsc::channel(QUEUE);
+        let context = Context {
+            stop: stop.clone(),
+            by: "kraken".into(),
+            views: Arc::clone(&views),
+            discoveries: discoveries.clone(),
+        };
+
+        let engine = Engine::new(settings, Arc::clone(&modules), Arc::clone(&registry));
+        let mut engineer = Engineer::new(
+            engine,
+            clock,
+            keeper.clone(),
+            journal,
+            hosted.clone(),
+            context.clone(),
+            Arc::clone(&modules),
+        );
+        let start: Arc<str> = "start".into();
+        for (node, cfg) in loaded.cfg {
+            engineer.step(Input::Configure { node, cfg: Some(cfg), by: start.clone() }).await;
+        }
+        for (node, dsc) in loaded.checkpoint {
+            engineer.step(Input::Restore { node, dsc }).await;
+        }
+
+        engineer.hold_again().await.map_err(KrakenError::Load)?;
+        // Everything that was kept is known: from here on it is acted upon, and journalled.
+        engineer.step(Input::Tick).await;
+
+        let mut tasks = JoinSet::new();
+        tasks.spawn(engineer.run(requests_in, discoveries_in));
+        tasks.spawn(checkpoint(Arc::clone(&views), keeper.clone(), stop.clone()));
+        for module in hosted {
+            let context = context.named(module.name());
+            tasks.spawn(async move { module.run(context).await });
+        }
+        let kraken =
+            Self { requests, discoveries, views, keeper, events, registry, modules, stop, clock };
+        Ok((kraken, Tasks { tasks, journal: journal_task }))
+    }
+
+    /// Replaces what nodes should be; `None` takes a node away. Durable when this returns; all of
+    /// it or, on an error, nothing.
+    ///
+    /// # Errors
+    /// When a document does not fit, or cannot be kept.
+    pub async fn configure(
+        &self,
+        writes: Vec<(NodeId, Option<Document>)>,
+        by: &str,
+    ) -> Result<u64, KrakenError> {
+        let mut invalid = Vec::new();
+        for (node, cfg) in &writes {
+            let found = cfg.iter().flat_map(|cfg| self.registry.validate(Side::Cfg, cfg));
+            invalid.extend(found.map(|i| (node.clone(), i)));
+        }
+        if !invalid.is_empty() {
+            return Err(KrakenError::Invalid(invalid));
+        }
+        self.ask(|reply| Request::Configure { writes, by: by.into(), reply }).await?
+    }
+
+    /// Tells the engine what a person, or something outside, found out.
+    ///
+    /// # Errors
+    /// When there is no such node, a value does not fit, or the application has ended.
+    pub async fn discover(
+        &self,
+        node: &NodeId,
+        changes: Vec<Change>,
+        by: &str,
+    ) -> Result<(), KrakenError> {
+        if self.views.get(node).is_none() {
+            return Err(KrakenError::NoNode(node.clone()));
+        }
+        let check = |change: &Change| {
+            let value = change.value.as_ref()?;
+            self.registry.check(Side::Dsc, &change.path, value).err()
+        };
+        let invalid: Vec<_> = changes.iter().filter_map(check).map(|i| (node.clone(), i)).collect();
+        if !invalid.is_empty() {
+            return Err(KrakenError::Invalid(invalid));
+        }
+        let discovery = Discovery { node: node.clone(), changes, by: by.into() };
+        self.discoveries.send(discovery).await.map_err(|_| KrakenError::Ended)
+    }
+
+    /// Gives the engine a command of an operator.
+    ///
+    /// # Errors
+    /// When it cannot be kept, or the application has ended.
+    pub async fn command(&self, command: Command, by: &str) -> Result<(), KrakenError> {
+        self.ask(|reply| Request::Command { command, by: by.into(), reply }).await?
+    }
+
+    /// What the engine does about a node, and why.
+    ///
+    /// # Errors
+    /// When there is no such node.
+    pub async fn explain(&self, node: &NodeId) -> Result<Explanation, KrakenError> {
+        let explanation = self.ask(|reply| Request::Explain { node: node.clone(), reply }).await?;
+        explanation.ok_or_else(|| KrakenError::NoNode(node.clone()))
+    }
+
+    /// The documents of all nodes, as they are now.
+    #[must_use]
+    pub fn views(&self) -> &Arc<Views> {
+        &self.views
+    }
+
+    /// What may stand in a document.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// What the modules can do.
+    #[must_use]
+    pub fn modules(&self) -> &ModuleSet {
+        &self.modules
+    }
+
+    /// The store, for what an application keeps besides documents.
+    #[must_use]
+    pub fn keeper(&self) -> &Keeper {
+        &self.keeper
+    }
+
+    /// The clock that the engine goes by.
+    #[must_use]
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// Events from number `from` on, oldest first, `limit` at most; of one node, or of all.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub async fn events(
+        &self,
+        from: u64,
+        limit: usize,
+        node: Option<NodeId>,
+    ) -> Result<Vec<Event>, KrakenError> {
+        journal::read(&self.keeper, from, limit, node).await.map_err(KrakenError::Journal)
+    }
+
+    /// The latest events, oldest first, `limit` at most.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub async fn latest_events(&self, limit: usize) -> Result<Vec<Event>, KrakenError> {
+        journal::latest(&self.keeper, limit).await.map_err(KrakenError::Journal)
+    }
+
+    /// Every event from now on.
+    #[must_use]
+    pub fn watch(&self) -> broadcast::Receiver<Arc<Event>> {
+        self.events.subscribe()
+    }
+
+    /// Cancelled when the application ends.
+    #[must_use]
+    pub fn stopping(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// Ends the application: no more steps are taken. What runs on the nodes goes on.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<T>) -> Request,
+    ) -> Result<T, KrakenError> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(request(reply)).await.map_err(|_| KrakenError::Ended)?;
+        answer.await.map_err(|_| KrakenError::Ended)
+    }
+}
+
+impl Tasks {
+    /// Waits until everything has ended, and what was still to be written is written.
+    pub async fn ended(mut self) {
+        while let Some(result) = self.tasks.join_next().await {
+            if let Err(error) = result
+                && error.is_panic()
+            {
+                std::panic::resume_unwind(error.into_panic());
+            }
+        }
+        if let Err(error) = self.journal.await
+            && error.is_panic()
+        {
+            std::panic::resume_unwind(error.into_panic());
+        }
+    }
+}
+
+/// Keeps what was discovered, so that a start after a crash knows which nodes were running. It is
+/// soft state: a checkpoint that fails is tried again with the next change.
+async fn checkpoint(views: Arc<Views>, keeper: Keeper, stop: CancellationToken) {
+    let mut subscription = views.subscribe();
+    let mut pending = std::collections::BTreeMap::new();
+    let mut last = false;
+    while !last {
+        tokio::select! {
+            // Nothing is lost when this is cancelled: what it would return stays marked.
+            changed = subscription.changed() => pending.extend(changed),
+            () = stop.cancelled() => {
+                last = true;
+                // What changed in the last moment too: the next start is the better for it.
+                pending.extend(subscription.take());
+            }
+        }
+        let batch: Vec<_> = pending
+            .iter()
+            .map(|(n, v): (&NodeId, &Option<crate::View>)| {
+                (n.clone(), v.as_ref().map(|v| v.dsc.clone()))
+            })
+            .collect();
+        match keeper.with(move |store| store.checkpoint(&batch)).await {
+            Ok(()) => pending.clear(),
+            Err(error) => tracing::error!(%error, "cannot checkpoint what was discovered"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(CHECKPOINT_EVERY) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+}

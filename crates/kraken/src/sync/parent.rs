@@ -1,0 +1,421 @@
+//! The parent's side: the sessions of all nodes, and what their comings and goings mean.
+
+use super::link::{BURST, DATAGRAM_ROOM};
+use super::listener::{Admission, Doorman};
+use super::random;
+use crate::clock::Clock;
+use crate::keeper::Keeper;
+use crate::module::{Context, Module, Order};
+use crate::tls::{Identity, IdentityError, KeyPin};
+use crate::views::View;
+use async_trait::async_trait;
+use kraken_engine::Failure;
+use kraken_model::{Change, Document, Millis, NodeId, Path};
+use kraken_store::StoreError;
+use kraken_sync::{Parent, ParentInput, ParentOutput, ParentSettings, Secret, Silence};
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
+
+/// How often it is looked whether nodes that the engine lost track of are heard.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How long a token may wait for its machine: longer than any firmware takes.
+const TOKEN_VALID: Duration = Duration::from_secs(3600);
+
+/// How much longer than the least a neighbour's silence may be, on a path that loses a lot.
+const PATIENCE: u64 = 8;
+
+/// After how many hellos without an answer, at the least, a node joins again.
+const REJOIN_AFTER_HELLOS: u32 = 5;
+
+/// The address of what is known of a node's Layer 0.
+const RUN_STATE: &str = "run_state";
+
+/// Takes a line that a node printed: node, stream, line.
+pub type OnLog = Arc<dyn Fn(&NodeId, &str, &str) + Send + Sync>;
+
+/// How a parent is in touch with its nodes.
+#[derive(Clone)]
+pub struct SyncOptions {
+    /// Where nodes join (TCP) and are heard (UDP).
+    pub address: SocketAddr,
+    /// How often nodes say hello.
+    pub hello: Duration,
+    /// After which silence, at the least, a node counts as silent.
+    pub silent: Duration,
+    /// Which values a node may speak of. Anything else that it says is not taken.
+    pub node_owns: Arc<dyn Fn(&Path) -> bool + Send + Sync>,
+    /// Takes what nodes print: node, stream, line.
+    pub on_log: OnLog,
+}
+
+/// Nodes cannot join.
+#[derive(Debug, thiserror::Error)]
+pub enum SyncError {
+    /// A port cannot be had.
+    #[error("cannot listen on {address} for nodes; is another server running?")]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The parent's key cannot be used.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// Tokens cannot be kept.
+    #[error("cannot keep the tokens of nodes")]
+    Keep(#[source] StoreError),
+}
+
+/// The sync module of a parent: `sync.join` is done when a node is heard.
+pub struct SyncParent {
+    options: SyncOptions,
+    pin: KeyPin,
+    socket: UdpSocket,
+    doorman: Arc<Doorman>,
+    admissions: tokio::sync::Mutex<mpsc::Receiver<Admission>>,
+    counters: Mutex<serde_json::Value>,
+    clock: Clock,
+}
+
+impl SyncParent {
+    /// Opens the ports and reads the tokens that were kept.
+    ///
+    /// # Errors
+    /// When a port cannot be had or the tokens cannot be read.
+    pub async fn bind(
+        options: SyncOptions,
+        identity: &Identity,
+        keeper: Keeper,
+    ) -> Result<Arc<Self>, SyncError> {
+        let clock = Clock::start();
+        let (sender, admissions) = mpsc::channel(64);
+        let doorman = Doorman::open(options.address, identity, keeper, sender, clock).await?;
+        // The same port, where the system chose it.
+        let address = doorman.address();
+        let socket =
+            UdpSocket::bind(address).await.map_err(|source| SyncError::Bind { address, source })?;
+        Ok(Arc::new(Self {
+            options,
+            pin: identity.pin()?,
+            socket,
+            doorman,
+            admissions: tokio::sync::Mutex::new(admissions),
+            counters: Mutex::default(),
+            clock,
+        }))
+    }
+
+    /// Where nodes join and are heard.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.doorman.address()
+    }
+
+    /// The pin by which nodes know this parent.
+    #[must_use]
+    pub fn pin(&self) -> KeyPin {
+        self.pin
+    }
+
+    /// What was counted: datagrams, joins, refusals.
+    #[must_use]
+    pub fn counters(&self) -> serde_json::Value {
+        let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let serde_json::Value::Object(map) = &mut counters {
+            map.insert("joins".to_owned(), self.doorman.counters());
+        }
+        counters
+    }
+
+    /// Makes the token for the next boot of a node, and expects that boot: its name and its token.
+    ///
+    /// # Errors
+    /// When it cannot be kept.
+    pub async fn mint(&self, node: &NodeId) -> Result<(String, Secret), SyncError> {
+        let boot_id = hex::encode(random::<8>());
+        let now = self.clock.now();
+        let token = self
+            .doorman
+            .book(|book| {
+                book.expect(node, &boot_id);
+                book.mint(now, node, &boot_id, random(), TOKEN_VALID)
+            })
+            .await
+            .map_err(SyncError::Keep)?;
+        Ok((boot_id, token))
+    }
+
+    /// Expects no boot of a node any more: its token lets nobody in.
+    pub async fn withdraw(&self, node: &NodeId) {
+        if let Err(error) = self.doorman.book(|book| book.unexpect(node)).await {
+            tracing::warn!(%node, %error, "cannot keep that a token was withdrawn");
+        }
+    }
+}
+
+#[async_trait]
+impl Module for SyncParent {
+    fn name(&self) -> &str {
+        super::MODULE
+    }
+
+    async fn run(&self, context: Context) {
+        let mut desk = Desk::new(self, context.clone());
+        let door = Arc::clone(&self.doorman).serve(context.stop.clone());
+        tokio::join!(door, desk.serve());
+    }
+
+    async fn take(&self, order: &Order, _context: &Context) -> Result<(), Failure> {
+        match order.mutation.as_ref() {
+            // The node comes by itself; that it has come is heard.
+            "sync.join" => Ok(()),
+            other => {
+                let reason = format!("the sync module of a parent does not know {other}");
+                Err(Failure { reason, permanent: true })
+            }
+        }
+    }
+}
+
+/// What a running parent knows of its nodes.
+struct Desk<'a> {
+    sync: &'a SyncParent,
+    context: Context,
+    parent: Parent,
+    outputs: Vec<ParentOutput>,
+    /// What every node last said of itself. When the engine forgets it, because the node was not
+    /// heard for a while, it is told again: the node has no reason to repeat it.
+    said: HashMap<NodeId, Document>,
+    /// The cfg that every node was last given. A node that is held is given no other: it keeps
+    /// itself as it is, and nothing new happens to it.
+    given: HashMap<NodeId, Document>,
+    /// Nodes with a session that the engine does not know to be in touch, and since when.
+    unsure: HashMap<NodeId, Millis>,
+    /// When nodes that were in touch before this start, and have not come back, count as silent.
+    adopt_until: Option<Millis>,
+}
+
+impl<'a> Desk<'a> {
+    fn new(sync: &'a SyncParent, context: Context) -> Self {
+        let options = &sync.options;
+        let silence = silence(options.silent);
+        let hello_ms = u64::try_from(options.hello.as_millis()).unwrap_or(u64::MAX);
+        let settings = ParentSettings { hello_ms, silence, ..ParentSettings::default() };
+        // A node notices the silence, joins again within a few tries, and is heard.
+        let window = options.silent + super::link::JOIN_WITHIN * 2;
+        Self {
+            sync,
+            context,
+            parent: Parent::new(settings),
+            outputs: Vec::new(),
+            said: HashMap::new(),
+            given: HashMap::new(),
+            unsure: HashMap::new(),
+            adopt_until: Some(sync.clock.now().plus(window)),
+        }
+    }
+
+    async fn serve(&mut self) {
+        let mut subscription = self.context.subscribe();
+        let mut admissions = self.sync.admissions.lock().await;
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        loop {
+            let wake = self.parent.next_deadline().map(|at| self.sync.clock.instant(at));
+            // Every arm is cancel-safe: nothing is taken that is not handled.
+            tokio::select! {
+                () = self.context.stop.cancelled() => return,
+                ready = self.sync.socket.readable() => {
+                    if ready.is_ok() {
+                        self.receive();
+                    }
+                }
+                Some(admission) = admissions.recv() => self.admit(admission),
+                changed = subscription.changed() => self.changed(changed).await,
+                _ = look.tick() => self.look().await,
+                () = crate::turn::sleep_until(wake) => self.step(ParentInput::Tick),
+            }
+            self.carry_out().await;
+        }
+    }
+
+    fn step(&mut self, input: ParentInput<'_>) {
+        self.parent.step(self.sync.clock.now(), input, &mut self.outputs);
+    }
+
+    /// Takes what has come, a burst at most.
+    fn receive(&mut self) {
+        let mut room = [0; DATAGRAM_ROOM];
+        for _ in 0..BURST {
+            match self.sync.socket.try_recv_from(&mut room) {
+                Ok((length, from)) => {
+                    self.step(ParentInput::Datagram { from, bytes: &mut room[..length] });
+                }
+                // Nothing more; or an ICMP error of something that was sent, which says nothing.
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn admit(&mut self, admission: Admission) {
+        let Admission { node, keys, resume, reply } = admission;
+        // A new session says everything anew; what an earlier boot said is no longer so.
+        self.said.remove(&node);
+        let welcome = self.context.views().get(&node).map(|view| {
+            let cfg = self.cfg_for(&node, view);
+            let mut welcome = self.parent.admit(self.sync.clock.now(), &node, keys, cfg, resume);
+            // A node that joins once too often costs a handshake; one that is given up too early
+            // costs its work. So the node is the first to lose patience.
+            welcome.silence = silence(self.sync.options.hello * REJOIN_AFTER_HELLOS);
+            welcome
+        });
+        // The node may have given up.
+        let _ = reply.send(welcome);
+    }
+
+    async fn changed(&mut self, changed: Vec<(NodeId, Option<View>)>) {
+        let now = self.sync.clock.now();
+        for (node, view) in changed {
+            let Some(view) = view else {
+                self.said.remove(&node);
+                self.given.remove(&node);
+                self.unsure.remove(&node);
+                self.step(ParentInput::Remove { node: node.clone() });
+                if let Err(error) = self.sync.doorman.book(|book| book.revoke(&node)).await {
+                    tracing::warn!(%node, %error, "cannot keep that a node was removed");
+                }
+                continue;
+            };
+            if view.dsc.text(RUN_STATE) == Some("SYNC") {
+                self.unsure.remove(&node);
+            } else if self.parent.child(&node).is_some_and(|child| child.heard) {
+                self.unsure.entry(node.clone()).or_insert(now);
+            }
+            let document = self.cfg_for(&node, view);
+            self.step(ParentInput::Cfg { node, document });
+        }
+    }
+
+    /// What a node is given to be: what people want of it, unless it is held.
+    fn cfg_for(&mut self, node: &NodeId, view: View) -> Document {
+        if let Some(given) = self.given.get(node).filter(|_| view.held) {
+            return given.clone();
+        }
+        self.given.insert(node.clone(), view.cfg.clone());
+        view.cfg
+    }
+
+    /// Tells the engine of nodes that it lost track of and that were heard since; and, once, of
+    /// those that were in touch before the start and did not come back.
+    async fn look(&mut self) {
+        let heard_since: Vec<NodeId> = self
+            .unsure
+            .iter()
+            .filter(|(node, since)| {
+                self.parent.child(node).is_some_and(|c| c.heard && c.last_heard > **since)
+            })
+            .map(|(node, _)| node.clone())
+            .collect();
+        for node in heard_since {
+            self.unsure.remove(&node);
+            self.in_touch(&node).await;
+        }
+        let now = self.sync.clock.now();
+        if self.adopt_until.is_some_and(|until| until <= now) {
+            self.adopt_until = None;
+            for (node, view) in self.context.views().all() {
+                let lost = self.parent.child(&node).is_none_or(|child| !child.heard);
+                if lost && view.dsc.text(RUN_STATE) == Some("SYNC") {
+                    self.say(&node, vec![state("ERROR")]).await;
+                }
+            }
+        }
+        let counters = serde_json::to_value(self.parent.counters()).unwrap_or_default();
+        *self.sync.counters.lock().unwrap_or_else(PoisonError::into_inner) = counters;
+    }
+
+    async fn carry_out(&mut self) {
+        let mut outputs = std::mem::take(&mut self.outputs);
+        // That a node is heard comes first: what it says can be known only then.
+        outputs.sort_by_key(|output| !matches!(output, ParentOutput::Heard { .. }));
+        for output in outputs.drain(..) {
+            self.carry_out_one(output).await;
+        }
+        self.outputs = outputs;
+    }
+
+    async fn carry_out_one(&mut self, output: ParentOutput) {
+        match output {
+            ParentOutput::Send { to, bytes } => {
+                // What cannot be sent now is lost, as datagrams are, and repaired like them.
+                let _ = self.sync.socket.try_send_to(&bytes, to);
+            }
+            ParentOutput::Heard { node } => self.in_touch(&node).await,
+            ParentOutput::Discovered { node, changes, whole } => {
+                self.discovered(node, changes, whole).await;
+            }
+            ParentOutput::Silent { node, .. } => self.say(&node, vec![state("ERROR")]).await,
+            ParentOutput::Left { node } => self.say(&node, vec![state("INIT")]).await,
+            ParentOutput::Log { node, stream, lines } => {
+                for line in lines {
+                    (self.sync.options.on_log)(&node, &stream, &line);
+                }
+            }
+            ParentOutput::LogLost { node, lines } => {
+                let text = format!("{lines} lines were lost: the node printed faster than it sent");
+                (self.sync.options.on_log)(&node, "log", &text);
+            }
+            ParentOutput::CfgTooLarge { node, bytes } => {
+                tracing::error!(%node, bytes, "the cfg is too large for a node; it keeps its old one");
+            }
+            ParentOutput::Refused { from, why } => tracing::debug!(%from, %why, "datagram refused"),
+        }
+    }
+
+    async fn in_touch(&mut self, node: &NodeId) {
+        let mut changes = vec![state("SYNC")];
+        let said = self.said.get(node).map(Document::iter).into_iter().flatten();
+        changes.extend(said.map(|(path, value)| Change::set(path.clone(), value.clone())));
+        self.say(node, changes).await;
+    }
+
+    async fn discovered(&mut self, node: NodeId, changes: Vec<Change>, whole: bool) {
+        let owns = &self.sync.options.node_owns;
+        let mut taken: Vec<Change> = changes.into_iter().filter(|c| owns(&c.path)).collect();
+        if whole {
+            // What an earlier boot or agent said, and this one does not, is no longer so.
+            let dsc = self.context.views().get(&node).map(|view| view.dsc).unwrap_or_default();
+            let gone = dsc.iter().filter(|(path, _)| owns(path));
+            let gone = gone.filter(|(path, _)| taken.iter().all(|c| c.path != **path));
+            let gone: Vec<Change> = gone.map(|(path, _)| Change::remove(path.clone())).collect();
+            self.said.remove(&node);
+            taken.extend(gone);
+        }
+        self.said.entry(node.clone()).or_default().apply(&taken);
+        self.say(&node, taken).await;
+    }
+
+    async fn say(&self, node: &NodeId, changes: Vec<Change>) {
+        if !changes.is_empty() {
+            self.context.discover(node, changes).await;
+        }
+    }
+}
+
+fn state(value: &str) -> Change {
+    Change::set(Path::known(RUN_STATE), value)
+}
+
+/// The bounds of silence, from the least that counts.
+fn silence(least: Duration) -> Silence {
+    let min_ms = u64::try_from(least.as_millis()).unwrap_or(u64::MAX / PATIENCE);
+    Silence { min_ms, max_ms: min_ms.saturating_mul(PATIENCE) }
+}

@@ -1,0 +1,265 @@
+//! The runtime with modules that misbehave and stores that refuse.
+#![allow(clippy::unwrap_used)]
+
+use async_trait::async_trait;
+use kraken::{
+    Context, Event, Failure, Keeper, Kraken, KrakenError, Module, Options, Order, Settings, Tasks,
+    What, chain,
+};
+use kraken_model::{Change, Document, Field, NodeId, Path, Registry, Schema};
+use kraken_plan::{Context as Taker, ModuleSet, Mutation, Retry};
+use kraken_store::{CfgWrite, JournalRecord, Loaded, Memory, Store, StoreError};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Longer than anything here takes on a busy machine; only a failure waits this long.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Panics for one node, hangs for another, refuses a third, and serves the rest.
+struct Moody;
+
+#[async_trait]
+impl Module for Moody {
+    fn name(&self) -> &str {
+        "lamp"
+    }
+
+    async fn take(&self, order: &Order, context: &Context) -> Result<(), Failure> {
+        match order.node.as_str() {
+            "panics" => panic!("a mistake in the module"),
+            "hangs" => std::future::pending().await,
+            "fails" => Err(Failure { reason: "no bulb".to_owned(), permanent: false }),
+            _ => {
+                let on = Change::set(Path::known("lamp"), "ON");
+                context.discover(&order.node, vec![on]).await;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// A store that keeps nothing while its disk is full.
+struct Moodier {
+    store: Memory,
+    full: Arc<AtomicBool>,
+}
+
+impl Moodier {
+    fn room(&mut self) -> Result<&mut Memory, StoreError> {
+        match self.full.load(Ordering::SeqCst) {
+            true => Err(StoreError::Full { path: "/disk/kraken.redb".into() }),
+            false => Ok(&mut self.store),
+        }
+    }
+}
+
+impl Store for Moodier {
+    fn load(&mut self) -> Result<Loaded, StoreError> {
+        self.store.load()
+    }
+    fn open_epoch(&mut self) -> Result<u64, StoreError> {
+        self.room()?.open_epoch()
+    }
+    fn commit(&mut self, cfg: &[CfgWrite], said: &[JournalRecord]) -> Result<u64, StoreError> {
+        self.room()?.commit(cfg, said)
+    }
+    fn append(&mut self, records: &[JournalRecord]) -> Result<u64, StoreError> {
+        self.room()?.append(records)
+    }
+    fn flush(&mut self) -> Result<(), StoreError> {
+        self.room()?.flush()
+    }
+    fn journal(
+        &mut self,
+        from: u64,
+        limit: usize,
+        node: Option<&NodeId>,
+    ) -> Result<Vec<JournalRecord>, StoreError> {
+        self.store.journal(from, limit, node)
+    }
+    fn journal_range(&mut self) -> Result<Range<u64>, StoreError> {
+        self.store.journal_range()
+    }
+    fn checkpoint(&mut self, nodes: &[(NodeId, Option<Document>)]) -> Result<(), StoreError> {
+        self.room()?.checkpoint(nodes)
+    }
+    fn put(&mut self, namespace: &str, key: &str, value: &[u8]) -> Result<(), StoreError> {
+        self.room()?.put(namespace, key, value)
+    }
+    fn get(&mut self, namespace: &str, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.store.get(namespace, key)
+    }
+    fn delete(&mut self, namespace: &str, key: &str) -> Result<bool, StoreError> {
+        self.room()?.delete(namespace, key)
+    }
+    fn list(&mut self, namespace: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        self.store.list(namespace)
+    }
+}
+
+async fn start(store: impl Store + 'static) -> (Kraken, Tasks) {
+    let lamp = Field::variable("lamp", &["UNKNOWN", "OFF", "ON"], "whether it is lit").unwrap();
+    let schema = Schema { name: "lamp".to_owned(), fields: vec![lamp] };
+    let registry = Registry::new(vec![schema]).unwrap();
+    let retry =
+        Retry { base: Duration::from_millis(20), cap: Duration::from_millis(50), limit: None };
+    let on = Mutation::new("lamp", "on", Taker::Child)
+        .moves("lamp", "UNKNOWN", "ON")
+        .timeout(Duration::from_millis(500))
+        .retry(retry);
+    let modules = ModuleSet::new(&registry, vec![on]).unwrap();
+    Kraken::start(Options {
+        registry: Arc::new(registry),
+        modules: Arc::new(modules),
+        hosted: vec![Arc::new(Moody)],
+        keeper: Keeper::new(Box::new(store)),
+        settings: Settings::default(),
+    })
+    .await
+    .unwrap()
+}
+
+fn node(name: &str) -> NodeId {
+    NodeId::new(name).unwrap()
+}
+
+fn lit(name: &str) -> (NodeId, Option<Document>) {
+    let mut cfg = Document::new();
+    cfg.set(Path::known("lamp"), "ON");
+    (node(name), Some(cfg))
+}
+
+async fn until_lit(kraken: &Kraken, name: &str) {
+    let mut subscription = kraken.views().subscribe();
+    let lit = || kraken.views().get(&node(name)).is_some_and(|v| v.dsc.text("lamp") == Some("ON"));
+    let seen = tokio::time::timeout(PATIENCE, async {
+        while !lit() {
+            subscription.changed().await;
+        }
+    });
+    seen.await.unwrap();
+}
+
+async fn event(kraken: &Kraken, name: &str, wanted: impl Fn(&What) -> bool) -> Event {
+    let found = tokio::time::timeout(PATIENCE, async {
+        loop {
+            let events = kraken.events(1, 10_000, Some(node(name))).await.unwrap();
+            if let Some(event) = events.into_iter().find(|event| wanted(&event.entry.what)) {
+                return event;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    found.await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_module_that_panics_hangs_or_fails_costs_its_own_node_only() {
+    let (kraken, tasks) = start(Memory::default()).await;
+    let names = ["panics", "hangs", "fails", "works"];
+    kraken.configure(names.map(lit).to_vec(), "test").await.unwrap();
+    until_lit(&kraken, "works").await;
+    let said = |text: &'static str| move |what: &What| matches!(what, What::Failed { reason, .. } if reason.contains(text));
+    event(&kraken, "panics", said("a mistake in the module")).await;
+    event(&kraken, "fails", said("no bulb")).await;
+    event(&kraken, "hangs", |what| matches!(what, What::TimedOut { answered: false, .. })).await;
+    kraken.configure(vec![lit("later")], "test").await.unwrap();
+    until_lit(&kraken, "later").await;
+    kraken.stop();
+    tasks.ended().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_kept_is_refused_with_the_reason_and_works_later() {
+    let full = Arc::new(AtomicBool::new(false));
+    let store = Moodier { store: Memory::default(), full: Arc::clone(&full) };
+    let (kraken, tasks) = start(store).await;
+    full.store(true, Ordering::SeqCst);
+    let refused = kraken.configure(vec![lit("works")], "test").await.unwrap_err();
+    assert!(matches!(refused, KrakenError::Keep(StoreError::Full { .. })));
+    let text = chain(&refused);
+    assert!(text.contains("nothing was changed") && text.contains("no room left"), "{text}");
+    assert!(kraken.views().is_empty());
+    full.store(false, Ordering::SeqCst);
+    kraken.configure(vec![lit("works")], "test").await.unwrap();
+    until_lit(&kraken, "works").await;
+    kraken.stop();
+    tasks.ended().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_happened_while_the_disk_was_full_is_in_the_journal_afterwards() {
+    let full = Arc::new(AtomicBool::new(false));
+    let store = Moodier { store: Memory::default(), full: Arc::clone(&full) };
+    let (kraken, tasks) = start(store).await;
+    kraken.configure(vec![lit("fails")], "test").await.unwrap();
+    event(&kraken, "fails", |what| matches!(what, What::Failed { .. })).await;
+    full.store(true, Ordering::SeqCst);
+    let failures = |events: &[Event]| {
+        events
+            .iter()
+            .filter_map(|e| match e.entry.what {
+                What::Failed { failures, .. } => Some(failures),
+                _ => None,
+            })
+            .collect::<Vec<_>>()
+    };
+    let text = || async { kraken.explain(&node("fails")).await.unwrap().to_string() };
+    let before = text().await;
+    let failed_on = tokio::time::timeout(PATIENCE, async {
+        while text().await == before {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    failed_on.await.unwrap();
+    full.store(false, Ordering::SeqCst);
+    event(&kraken, "fails", |what| matches!(what, What::Failed { failures: 4.., .. })).await;
+    let all = kraken.events(1, 10_000, Some(node("fails"))).await.unwrap();
+    let counted = failures(&all);
+    let whole: Vec<u32> = (1..=counted.len() as u32).collect();
+    assert_eq!(counted, whole, "some were lost");
+    kraken.stop();
+    tasks.ended().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_are_numbered_without_gaps_and_watched_as_they_are_read() {
+    let (kraken, tasks) = start(Memory::default()).await;
+    let mut watched = kraken.watch();
+    kraken.configure(vec![lit("a"), lit("b")], "test").await.unwrap();
+    let mut seen = Vec::new();
+    let both = tokio::time::timeout(PATIENCE, async {
+        let mut converged = 0;
+        while converged < 2 {
+            let event = watched.recv().await.unwrap();
+            converged += usize::from(matches!(event.entry.what, What::Converged));
+            seen.push(event);
+        }
+    });
+    both.await.unwrap();
+    let numbers: Vec<u64> = seen.iter().map(|event| event.seq).collect();
+    assert_eq!(numbers, (numbers[0]..numbers[0] + numbers.len() as u64).collect::<Vec<_>>());
+    let read = kraken.events(numbers[1], numbers.len() - 1, None).await.unwrap();
+    let read: Vec<_> = read.into_iter().map(|event| (event.seq, event.entry)).collect();
+    let expected: Vec<_> = seen[1..].iter().map(|e| (e.seq, e.entry.clone())).collect();
+    assert_eq!(read, expected);
+    kraken.stop();
+    tasks.ended().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_ends_soon_whoever_still_holds_it() {
+    let (kraken, tasks) = start(Memory::default()).await;
+    kraken.configure(vec![lit("hangs"), lit("works")], "test").await.unwrap();
+    until_lit(&kraken, "works").await;
+    let (other, events) = (kraken.clone(), kraken.watch());
+    let asked = Instant::now();
+    kraken.stop();
+    tokio::time::timeout(Duration::from_secs(5), tasks.ended()).await.unwrap();
+    assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    let late = other.configure(vec![lit("late")], "test").await;
+    assert!(matches!(late, Err(KrakenError::Ended)), "{late:?}");
+    drop(events);
+}

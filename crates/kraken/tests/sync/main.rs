@@ -1,0 +1,227 @@
+//! Parent and nodes in touch over real sockets, and everything that tries to come between.
+#![allow(clippy::unwrap_used)]
+
+mod proxy;
+mod site;
+
+use kraken::{Identity, Keeper, What};
+use kraken_model::{Change, Path};
+use kraken_store::Embedded;
+use kraken_sync::Secret;
+use proxy::Proxy;
+use site::{Machine, Site, Told, node};
+use std::time::{Duration, Instant};
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpSocket, TcpStream};
+
+fn told(site: &Site, name: &'static str, boot: (String, Secret)) -> Told {
+    Told { name, parent: site.sync.address(), pin: site.sync.pin(), boot }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_with_its_token_joins_does_what_is_wanted_and_leaves() {
+    let site = Site::fresh().await;
+    let boot = site.boot("n1").await;
+    let machine = Machine::start(told(&site, "n1", boot)).await;
+    site.until_state("n1", "app_state", "ACTIVE").await;
+    assert_eq!(site.state("n1", "run_state").as_deref(), Some("SYNC"));
+    machine.stop.cancel();
+    machine.agent.await.unwrap();
+    site.until_state("n1", "run_state", "INIT").await;
+    site.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_token_of_this_boot_of_this_node_lets_in_and_only_once() {
+    let site = Site::fresh().await;
+    let n2 = site.boot("n2").await;
+    let (old_id, old) = site.boot("n1").await;
+    let (boot_id, token) = site.sync.mint(&node("n1")).await.unwrap();
+    let wrong = [
+        ("made up", boot_id.clone(), Secret::new([7; 32])),
+        ("of another node", boot_id.clone(), n2.1),
+        ("of an earlier boot", old_id.clone(), old),
+        ("for another boot", old_id, token.clone()),
+    ];
+    let mut refused = 0;
+    for (what, boot_id, token) in wrong {
+        let machine = Machine::start(told(&site, "n1", (boot_id, token))).await;
+        refused += 1;
+        site.counted("/joins/refused", refused).await;
+        machine.vanish().await;
+        assert_eq!(site.state("n1", "run_state").as_deref(), Some("INIT"), "{what}");
+        refused = site.sync.counters()["joins"]["refused"].as_u64().unwrap();
+    }
+    let good = told(&site, "n1", (boot_id, token));
+    let machine = Machine::start(good.clone()).await;
+    site.until_state("n1", "run_state", "SYNC").await;
+    // Another machine that learnt the token is late, and harms nobody.
+    let late = Machine::start(good).await;
+    site.counted("/joins/refused", refused + 1).await;
+    late.vanish().await;
+    site.until_state("n1", "app_state", "ACTIVE").await;
+    assert_eq!(site.sync.counters()["joins"]["joined"], 1);
+    machine.vanish().await;
+    site.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_boot_that_was_withdrawn_is_refused() {
+    let site = Site::fresh().await;
+    let boot = site.boot("n1").await;
+    site.sync.withdraw(&node("n1")).await;
+    let machine = Machine::start(told(&site, "n1", boot)).await;
+    site.counted("/joins/refused", 1).await;
+    assert_eq!(site.state("n1", "run_state").as_deref(), Some("INIT"));
+    machine.vanish().await;
+    site.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_tells_nothing_to_a_parent_with_another_key() {
+    let site = Site::fresh().await;
+    let boot = site.boot("n1").await;
+    let mut told = told(&site, "n1", boot);
+    told.pin = Identity::generate().unwrap().pin().unwrap();
+    let machine = Machine::start(told.clone()).await;
+    site.counted("/joins/broken", 1).await;
+    machine.vanish().await;
+    assert_eq!(site.sync.counters()["joins"]["refused"], 0);
+    // The token was not shown: with the right key it is still good.
+    told.pin = site.sync.pin();
+    let machine = Machine::start(told).await;
+    site.until_state("n1", "run_state", "SYNC").await;
+    machine.vanish().await;
+    site.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_restart_of_the_parent_a_node_comes_by_itself_and_is_adopted() {
+    let dir = tempfile::tempdir().unwrap();
+    let identity = Identity::generate().unwrap();
+    let open = || Keeper::new(Box::new(Embedded::open(dir.path().join("s.redb")).unwrap()));
+    let site = Site::start("127.0.0.1:0".parse().unwrap(), &identity, open()).await;
+    let boot = site.boot("n1").await;
+    let machine = Machine::start(told(&site, "n1", boot)).await;
+    let next = site.converged("n1").await;
+    let address = site.sync.address();
+    site.end().await;
+
+    let site = Site::start(address, &identity, open()).await;
+    let events = site.event(next, |what| matches!(what, What::Adopted)).await;
+    let disturbed = events.iter().find(|e| matches!(e.entry.what, What::Dispatched { .. }));
+    assert!(disturbed.is_none(), "{events:#?}");
+    assert_eq!(site.state("n1", "run_state").as_deref(), Some("SYNC"));
+    assert_eq!(site.state("n1", "app_state").as_deref(), Some("ACTIVE"));
+    let kept = std::fs::metadata(machine.dir.path().join("resume")).unwrap();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&kept.permissions()) & 0o777, 0o600);
+    machine.vanish().await;
+    site.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_vanishes_is_found_silent() {
+    let site = Site::fresh().await;
+    let boot = site.boot("n1").await;
+    let machine = Machine::start(told(&site, "n1", boot)).await;
+    site.until_state("n1", "app_state", "ACTIVE").await;
+    machine.vanish().await;
+    site.until_state("n1", "run_state", "ERROR").await;
+    site.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_what_a_node_says_only_what_it_owns_is_taken() {
+    let site = Site::fresh().await;
+    let boot = site.boot("n1").await;
+    let machine = Machine::start(told(&site, "n1", boot)).await;
+    site.until_state("n1", "app_state", "ACTIVE").await;
+    // Nothing is wanted of the application any more, so that nobody undoes the lie.
+    let mut cfg = site.kraken.views().get(&node("n1")).unwrap().cfg;
+    cfg.remove("app_state");
+    site.kraken.configure(vec![(node("n1"), Some(cfg.clone()))], "test").await.unwrap();
+    let mut on_node = machine.kraken.views().subscribe();
+    let given = tokio::time::timeout(site::PATIENCE, async {
+        while machine.kraken.views().get(&node("n1")).is_none_or(|view| view.cfg != cfg) {
+            on_node.changed().await;
+        }
+    });
+    given.await.unwrap();
+    let lies = vec![
+        Change::set(Path::known("phys_state"), "POWER_OFF"),
+        Change::set(Path::known("app_state"), "IDLE"),
+    ];
+    machine.kraken.discover(&node("n1"), lies, "liar").await.unwrap();
+    // Both were sent together: when one has arrived, so has the other.
+    site.until_state("n1", "app_state", "IDLE").await;
+    assert_eq!(site.state("n1", "phys_state").as_deref(), Some("POWER_ON"));
+    machine.vanish().await;
+    site.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forged_replayed_and_senseless_datagrams_are_counted_and_change_nothing() {
+    let site = Site::fresh().await;
+    let boot = site.boot("n1").await;
+    let proxy = Proxy::start(site.sync.address()).await;
+    let mut told = told(&site, "n1", boot);
+    told.parent = proxy.address;
+    let machine = Machine::start(told).await;
+    let from = site.converged("n1").await;
+    let real = proxy.seen();
+    proxy.send(&real).await;
+    site.counted("/replayed", 1).await;
+    let mut forged = real;
+    *forged.last_mut().unwrap() ^= 1;
+    // The number after it was not used yet, so that only the seal can tell.
+    proxy.send(&forged).await;
+    proxy.send(&[0xff; 1500]).await;
+    proxy.send(b"").await;
+    site.counted("/not_ours", 1).await;
+    let counters = site.sync.counters();
+    assert!(counters["replayed"].as_u64().unwrap() + counters["bad_seal"].as_u64().unwrap() >= 2);
+    let events = site.kraken.events(from, 100, None).await.unwrap();
+    assert!(events.is_empty(), "{events:?}");
+    assert_eq!(site.state("n1", "run_state").as_deref(), Some("SYNC"));
+    machine.vanish().await;
+    site.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_say_nothing_or_nonsense_do_not_keep_others_out() {
+    let site = Site::fresh().await;
+    let boot = site.boot("n1").await;
+    let mut garbage = TcpStream::connect(site.sync.address()).await.unwrap();
+    garbage.write_all(&[b'x'; 4000]).await.unwrap();
+    site.counted("/joins/broken", 1).await;
+    // More than there are places, all from one machine that never says a word.
+    let mut silent = Vec::new();
+    for _ in 0..300 {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        silent.push(socket.connect(site.sync.address()).await.unwrap());
+    }
+    site.counted("/joins/crowded", 1).await;
+    let asked = Instant::now();
+    let machine = Machine::start(told(&site, "n1", boot)).await;
+    site.until_state("n1", "run_state", "SYNC").await;
+    // Without waiting for the silent ones to be given up.
+    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+    drop(silent);
+    machine.vanish().await;
+    site.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_taken_away_cannot_come_back() {
+    let site = Site::fresh().await;
+    let boot = site.boot("n1").await;
+    let machine = Machine::start(told(&site, "n1", boot)).await;
+    site.until_state("n1", "run_state", "SYNC").await;
+    site.kraken.configure(vec![(node("n1"), None)], "test").await.unwrap();
+    // It finds its parent silent, tries the secret of its boot, and is refused.
+    site.counted("/joins/refused", 1).await;
+    assert!(site.kraken.views().is_empty());
+    machine.vanish().await;
+    site.end().await;
+}
