@@ -1,0 +1,45 @@
+//! The vocabulary of Layercake: what is known of a node, what it may be made to do, and how long
+//! each of that takes. Server and node are built on the same words.
+//!
+//! Out: [`schemas`], which say what may stand in a node's documents and what it means;
+//! [`mutations`], the steps that lead from a machine without power to a running image and back, for
+//! a given [`Timing`]; and the addresses and values of the variables as constants, such as
+//! [`phys_state::POWER_ON`]. It does nothing itself: no module, no clock, no input or output.
+//!
+//! Promises, held by tests: every value that a mutation names exists in the schemas, every value a
+//! variable can have can be left again, and nothing that may end a user's work lacks the guard
+//! `busy`.
+
+mod facts;
+mod mutations;
+mod timing;
+mod variables;
+
+pub use facts::{
+    IMAGE_KINDS, MAX_CPUS, MAX_IMAGE_BYTES, MAX_MEMORY_MIB, MIN_MEMORY_MIB, POWER_DRIVERS, schemas,
+};
+pub use mutations::mutations;
+pub use timing::{DurationError, Timing, TimingError, format_duration, parse_duration};
+pub use variables::{boot_state, busy, image_state, phys_state, run_state};
+
+/// The modules that carry mutations out, as their names begin.
+pub mod module {
+    /// Switches machines.
+    pub const POWER: &str = "power";
+    /// Boots machines from the network.
+    pub const BOOT: &str = "boot";
+    /// Keeps parent and node in step.
+    pub const SYNC: &str = "sync";
+    /// Runs system images.
+    pub const IMAGE: &str = "image";
+}
+
+/// What a node says of itself; everything else is said of it by its parent.
+const NODE_OWNS: &[&str] =
+    &[image_state::PATH, "image_reason", "images", "layer0", "arch", "platform"];
+
+/// Whether the node itself is the one who discovers the value at an address.
+#[must_use]
+pub fn node_owns(path: &kraken_model::Path) -> bool {
+    NODE_OWNS.iter().any(|owned| path.is_under(owned))
+}

@@ -1,0 +1,199 @@
+//! How long things take, and how long they may.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The longest time that can be configured: a day.
+const MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The shortest: what is below would be lost in the noise.
+const MIN: Duration = Duration::from_millis(10);
+
+/// A text is not a duration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a duration: a whole number with ms, s, m or h behind it, such as 180s")]
+pub struct DurationError(String);
+
+/// A time cannot be set.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TimingError {
+    /// There is no such time.
+    #[error("there is no time called {0:?}")]
+    Name(String),
+    /// It is too short or too long.
+    #[error(
+        "{} is not between {} and {}",
+        format_duration(*value), format_duration(MIN), format_duration(MAX)
+    )]
+    Range {
+        /// What was asked for.
+        value: Duration,
+    },
+}
+
+/// A duration from text: a whole number and `ms`, `s`, `m` or `h`.
+///
+/// # Errors
+/// When the text is of another form.
+pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
+    let error = || DurationError(text.chars().take(40).collect());
+    let split = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(error)?;
+    let (number, unit) = text.split_at(split);
+    let number: u64 = number.parse().map_err(|_| error())?;
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60 * 1000,
+        "h" => 60 * 60 * 1000,
+        _ => return Err(error()),
+    };
+    number.checked_mul(millis).map(Duration::from_millis).ok_or_else(error)
+}
+
+/// The shortest text from which [`parse_duration`] reads the same; below a millisecond is cut off.
+#[must_use]
+pub fn format_duration(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    for (unit, size) in [("h", 60 * 60 * 1000), ("m", 60 * 1000), ("s", 1000)] {
+        if millis != 0 && millis.is_multiple_of(size) {
+            return format!("{}{unit}", millis / size);
+        }
+    }
+    format!("{millis}ms")
+}
+
+macro_rules! timing {
+    ($($name:ident = $millis:literal, $about:literal;)+) => {
+        /// Every time that the mutations and the sync of a cluster know, each with a default, a
+        /// name under which a cluster file sets it, and a meaning.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct Timing {
+            $(#[doc = $about] pub $name: Duration,)+
+        }
+
+        impl Default for Timing {
+            fn default() -> Self {
+                Self { $($name: Duration::from_millis($millis),)+ }
+            }
+        }
+
+        impl Timing {
+            /// The name of every time, and what it means.
+            pub const NAMES: &[(&str, &str)] =
+                &[$((stringify!($name), $about),)+];
+
+            /// A time by its name.
+            #[must_use]
+            pub fn get(&self, name: &str) -> Option<Duration> {
+                match name {
+                    $(stringify!($name) => Some(self.$name),)+
+                    _ => None,
+                }
+            }
+
+            fn get_mut(&mut self, name: &str) -> Option<&mut Duration> {
+                match name {
+                    $(stringify!($name) => Some(&mut self.$name),)+
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+timing! {
+    power_discover = 60_000, "How long the power controller may take to say what is";
+    power_on = 60_000, "How long switching a machine on may take";
+    power_off = 60_000, "How long switching a machine off may take";
+    power_recover = 90_000, "How long switching a hanging machine off may take, with the seconds it stays cold";
+    boot_arm = 10_000, "How long the boot service may take to expect a machine";
+    boot = 180_000, "From being expected to having fetched kernel, initramfs and seed: firmware and network boot";
+    join = 120_000, "From the start of the kernel to having joined";
+    leave = 30_000, "How long a node may take to leave";
+    image_discover = 60_000, "How long the image service may take to speak for the first time";
+    image_start = 900_000, "How long starting, changing or restarting images may take, with fetching them";
+    image_stop = 120_000, "How long images may take to stop";
+    expected_boot = 30_000, "How long firmware and network boot are expected to take";
+    expected_join = 20_000, "How long a kernel is expected to take until it has joined";
+    expected_image_start = 20_000, "How long images are expected to take to run";
+    expected_image_stop = 10_000, "How long images are expected to take to stop";
+    hello = 2_000, "How long a node waits between two hellos";
+    silent = 45_000, "How long a node may not be heard from, at the least, before it counts as silent and may be power-cycled";
+    retry = 5_000, "The pause after the first failure of a step; it doubles with every further one";
+    retry_cap = 300_000, "The longest pause after a failure";
+}
+
+impl Timing {
+    /// Sets a time by its name.
+    ///
+    /// # Errors
+    /// When there is none of that name, or the duration is not between 10 ms and 24 h.
+    pub fn set(&mut self, name: &str, value: Duration) -> Result<(), TimingError> {
+        let time = self.get_mut(name).ok_or_else(|| TimingError::Name(name.to_owned()))?;
+        if !(MIN..=MAX).contains(&value) {
+            return Err(TimingError::Range { value });
+        }
+        *time = value;
+        Ok(())
+    }
+}
+
+impl Serialize for Timing {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let times = Self::NAMES.iter().filter_map(|(name, _)| Some((name, self.get(name)?)));
+        serializer.collect_map(times.map(|(name, value)| (name, format_duration(value))))
+    }
+}
+
+impl<'de> Deserialize<'de> for Timing {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut timing = Self::default();
+        for (name, text) in BTreeMap::<String, String>::deserialize(deserializer)? {
+            let value = parse_duration(&text).map_err(serde::de::Error::custom)?;
+            timing.set(&name, value).map_err(serde::de::Error::custom)?;
+        }
+        Ok(timing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_duration_is_read_as_it_was_written(millis in 0..=u64::from(u32::MAX)) {
+            let duration = Duration::from_millis(millis);
+            prop_assert_eq!(parse_duration(&format_duration(duration)).unwrap(), duration);
+        }
+    }
+
+    #[test]
+    fn what_is_no_duration_is_refused() {
+        for bad in ["", "5", "s", "5 s", "-5s", "+5s", "1.5s", "5d", "99999999999999999999s"] {
+            assert!(parse_duration(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn times_are_overridden_by_name_and_the_rest_stays() {
+        let timing: Timing = serde_json::from_str(r#"{"boot": "5m", "hello": "500ms"}"#).unwrap();
+        assert_eq!(timing.boot, Duration::from_secs(300));
+        assert_eq!(timing.hello, Duration::from_millis(500));
+        assert_eq!(timing.join, Timing::default().join);
+        let text = serde_json::to_string(&timing).unwrap();
+        assert_eq!(serde_json::from_str::<Timing>(&text).unwrap(), timing);
+    }
+
+    #[test]
+    fn an_unknown_name_or_an_absurd_time_is_refused() {
+        let mut timing = Timing::default();
+        let second = Duration::from_secs(1);
+        assert!(matches!(timing.set("bot", second), Err(TimingError::Name(_))));
+        assert!(matches!(timing.set("boot", Duration::ZERO), Err(TimingError::Range { .. })));
+        assert!(matches!(timing.set("boot", MAX + second), Err(TimingError::Range { .. })));
+    }
+}
