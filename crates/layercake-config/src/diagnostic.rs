@@ -1,0 +1,132 @@
+//! What is wrong with a cluster file, and where.
+
+use serde::Serialize;
+use std::fmt;
+
+/// A place in the file, counted from 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub(crate) struct Pos {
+    pub(crate) line: usize,
+    pub(crate) column: usize,
+}
+
+/// One thing that is wrong with a cluster file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Diagnostic {
+    /// The file.
+    pub file: String,
+    /// The line, counted from 1.
+    pub line: usize,
+    /// The character in the line, counted from 1.
+    pub column: usize,
+    /// The keys that lead there, joined by dots.
+    pub path: String,
+    /// What is wrong.
+    pub what: String,
+    /// Why that is wrong.
+    pub why: String,
+    /// What to do about it; may be empty.
+    pub hint: String,
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}: {}: {}", self.file, self.line, self.column, self.what, self.why)?;
+        if self.hint.is_empty() { Ok(()) } else { write!(f, "; {}", self.hint) }
+    }
+}
+
+impl std::error::Error for Diagnostic {}
+
+/// How many are collected; whoever has more wrong mends these first.
+const MAX: usize = 1000;
+
+/// Everything that was found wrong so far.
+#[derive(Debug)]
+pub(crate) struct Report {
+    file: String,
+    found: Vec<Diagnostic>,
+}
+
+impl Report {
+    pub(crate) fn new(file: &str) -> Self {
+        Self { file: file.to_owned(), found: Vec::new() }
+    }
+
+    pub(crate) fn add(
+        &mut self,
+        at: Pos,
+        path: &str,
+        what: impl Into<String>,
+        why: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        // A mistake in a group is found once for every node in it, and said once.
+        let same =
+            |d: &Diagnostic| (d.line, d.column, d.path.as_str()) == (at.line, at.column, path);
+        if self.found.len() < MAX && !self.found.iter().any(same) {
+            let (file, path) = (self.file.clone(), path.to_owned());
+            let (what, why, hint) = (what.into(), why.into(), hint.into());
+            self.found.push(Diagnostic {
+                file,
+                line: at.line,
+                column: at.column,
+                path,
+                what,
+                why,
+                hint,
+            });
+        }
+    }
+
+    pub(crate) fn unknown<'a>(
+        &mut self,
+        at: Pos,
+        path: &str,
+        key: &str,
+        known: impl IntoIterator<Item = &'a str>,
+    ) {
+        let known: Vec<&str> = known.into_iter().collect();
+        let near = known
+            .iter()
+            .map(|k| (distance(key, k), *k))
+            .min()
+            .filter(|(d, k)| *d <= 1 + k.len() / 3);
+        let hint = match near {
+            Some((_, near)) => format!("did you mean {near:?}?"),
+            None if known.is_empty() => String::new(),
+            None => format!("there is {}", known.join(", ")),
+        };
+        self.add(
+            at,
+            path,
+            format!("unknown key {key:?}"),
+            "nothing of this name belongs here",
+            hint,
+        );
+    }
+
+    pub(crate) fn finish(mut self) -> Vec<Diagnostic> {
+        self.found.sort_by(|a, b| (a.line, a.column, &a.path).cmp(&(b.line, b.column, &b.path)));
+        self.found
+    }
+}
+
+/// Levenshtein's distance: how many letters have to be changed, added or taken away.
+fn distance(a: &str, b: &str) -> usize {
+    if a.len() > 64 || b.len() > 64 {
+        return usize::MAX;
+    }
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut corner = i;
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let change = corner + usize::from(x != *y);
+            corner = row[j + 1];
+            row[j + 1] = change.min(corner + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}

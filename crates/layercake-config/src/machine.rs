@@ -1,0 +1,249 @@
+//! What is said of nodes: layers of facts, and what they come to for one node.
+
+use crate::diagnostic::{Pos, Report};
+use crate::sections::ImageValues;
+use crate::template::{Variables, is_template, render};
+use crate::yaml::{Data, Node};
+use kraken_model::{Document, Kind, Path, Registry, Side, Value};
+use layercake_schema::{image_state, phys_state, run_state};
+use std::collections::BTreeMap;
+
+/// What one layer says, in the order of the file: address, place, value.
+#[derive(Debug, Default)]
+pub(crate) struct Layer {
+    pub(crate) facts: Vec<(String, Pos, Node)>,
+    pub(crate) power: Option<bool>,
+    pub(crate) images: Option<Vec<String>>,
+}
+
+/// The parts of a node that a layer may speak of.
+const PARTS: &[&str] =
+    &["arch", "platform", "location", "labels", "power", "boot", "net", "want", "images"];
+
+impl Layer {
+    pub(crate) fn read(
+        body: &Node,
+        path: &str,
+        extra: &[&str],
+        registry: &Registry,
+        images: &BTreeMap<String, (Pos, ImageValues)>,
+        report: &mut Report,
+    ) -> Self {
+        let mut layer = Self::default();
+        let known: Vec<&str> = PARTS.iter().chain(extra).copied().collect();
+        crate::sections::known(report, body, path, &known);
+        for (key, at, node) in body.entries() {
+            let place = format!("{path}.{key}");
+            match key.as_str() {
+                "want" => layer.want(node, &place, images, report),
+                "images" => layer.runs(node, &place, images, report),
+                key if PARTS.contains(&key) => {
+                    layer.flatten(key, &place, *at, node, registry, report);
+                }
+                _ => {}
+            }
+        }
+        layer
+    }
+
+    fn want(
+        &mut self,
+        node: &Node,
+        path: &str,
+        images: &BTreeMap<String, (Pos, ImageValues)>,
+        report: &mut Report,
+    ) {
+        crate::sections::known(report, node, path, &["power", "image", "images"]);
+        if let Some(power) = node.get("power") {
+            self.power = match power.text() {
+                Some("on" | "true") => Some(true),
+                Some("off" | "false") => Some(false),
+                _ => {
+                    report.add(
+                        power.at,
+                        &format!("{path}.power"),
+                        "power is neither on nor off",
+                        "a machine is one of both",
+                        "",
+                    );
+                    None
+                }
+            };
+        }
+        for key in ["image", "images"] {
+            if let Some(list) = node.get(key) {
+                self.runs(list, &format!("{path}.{key}"), images, report);
+            }
+        }
+    }
+
+    fn runs(
+        &mut self,
+        node: &Node,
+        path: &str,
+        images: &BTreeMap<String, (Pos, ImageValues)>,
+        report: &mut Report,
+    ) {
+        let one = std::slice::from_ref(node);
+        let list = match &node.data {
+            Data::List(list) => list.as_slice(),
+            _ if node.is_null() => &[],
+            _ => one,
+        };
+        let mut names = Vec::new();
+        for item in list {
+            let name = item.text().unwrap_or_default();
+            if images.contains_key(name) {
+                names.push(name.to_owned());
+            } else {
+                let known: Vec<&str> = images.keys().map(String::as_str).collect();
+                let why = "it is not in the section images";
+                report.add(
+                    item.at,
+                    path,
+                    format!("unknown image {name:?}"),
+                    why,
+                    format!("there is {}", known.join(", ")),
+                );
+            }
+        }
+        self.images = Some(names);
+    }
+
+    fn flatten(
+        &mut self,
+        address: &str,
+        path: &str,
+        at: Pos,
+        node: &Node,
+        registry: &Registry,
+        report: &mut Report,
+    ) {
+        if let Data::Map(entries) = &node.data {
+            for (key, at, inner) in entries {
+                self.flatten(
+                    &format!("{address}.{key}"),
+                    &format!("{path}.{key}"),
+                    *at,
+                    inner,
+                    registry,
+                    report,
+                );
+            }
+            return;
+        }
+        match registry.field(address) {
+            Some(field) if field.sides.contains(&Side::Cfg) => {
+                self.facts.push((address.to_owned(), at, node.clone()));
+            }
+            _ => {
+                let (above, key) = address.rsplit_once('.').unwrap_or(("", address));
+                let near = registry
+                    .fields()
+                    .filter(|(_, f)| f.sides.contains(&Side::Cfg))
+                    .filter_map(|(_, f)| {
+                        let (parent, last) =
+                            f.pattern.as_str().rsplit_once('.').unwrap_or(("", f.pattern.as_str()));
+                        (parent == above
+                            || kraken_model::Pattern::new(parent).is_ok_and(|p| p.matches(above)))
+                        .then_some(last)
+                    });
+                report.unknown(at, path, key, near);
+            }
+        }
+    }
+}
+
+/// The document that the layers of one node come to, the last over the ones before it.
+pub(crate) fn document(
+    layers: &[&Layer],
+    images: &BTreeMap<String, (Pos, ImageValues)>,
+    registry: &Registry,
+    variables: &Variables<'_>,
+    report: &mut Report,
+) -> Document {
+    let mut facts: BTreeMap<&str, (Pos, &Node)> = BTreeMap::new();
+    for (address, at, node) in layers.iter().flat_map(|l| &l.facts) {
+        facts.insert(address, (*at, node));
+    }
+    let mut document = Document::new();
+    for (address, (_, node)) in facts {
+        let kind = registry.field(address).map(|f| &f.kind);
+        match convert(node, kind, variables) {
+            Ok(value) => put(&mut document, address, value, node.at, registry, report),
+            Err(why) => report.add(
+                node.at,
+                address,
+                format!("{address} cannot be made"),
+                why,
+                "mend the template",
+            ),
+        }
+    }
+    let power = layers.iter().rev().find_map(|l| l.power).unwrap_or(true);
+    let runs = layers.iter().rev().find_map(|l| l.images.as_deref()).unwrap_or_default();
+    let here = Pos::default();
+    let state = |on, off| if power { on } else { off };
+    put(
+        &mut document,
+        phys_state::PATH,
+        state(phys_state::POWER_ON, phys_state::POWER_OFF).into(),
+        here,
+        registry,
+        report,
+    );
+    if power {
+        put(&mut document, run_state::PATH, run_state::SYNC.into(), here, registry, report);
+        let state = if runs.is_empty() { image_state::IDLE } else { image_state::ACTIVE };
+        put(&mut document, image_state::PATH, state.into(), here, registry, report);
+    }
+    for (at, values) in runs.iter().filter_map(|name| images.get(name)) {
+        for (address, value) in values {
+            put(&mut document, address, value.clone(), *at, registry, report);
+        }
+    }
+    document
+}
+
+/// Puts a value into a document, if it fits.
+pub(crate) fn put(
+    document: &mut Document,
+    address: &str,
+    value: Value,
+    at: Pos,
+    registry: &Registry,
+    report: &mut Report,
+) {
+    let checked = match Path::new(address) {
+        Ok(path) => registry.check(Side::Cfg, &path, &value).map(|()| path).map_err(|e| e.reason),
+        Err(error) => Err(error.to_string()),
+    };
+    match checked {
+        Ok(path) => {
+            document.set(path, value);
+        }
+        Err(why) => report.add(at, address, format!("{address} cannot be {value}"), why, ""),
+    }
+}
+
+fn convert(node: &Node, kind: Option<&Kind>, variables: &Variables<'_>) -> Result<Value, String> {
+    let member = if let Some(Kind::List(kind)) = kind { Some(kind.as_ref()) } else { None };
+    match &node.data {
+        Data::List(list) => {
+            let list: Result<Vec<Value>, String> =
+                list.iter().map(|n| convert(n, member, variables)).collect();
+            Ok(list?.into())
+        }
+        Data::Map(_) => Err("a map cannot be a value".to_owned()),
+        Data::Scalar(text, _) => {
+            let text = if is_template(text) { render(text, variables)? } else { text.clone() };
+            Ok(match kind {
+                Some(Kind::Int { .. }) => {
+                    text.parse::<i64>().map_or_else(|_| text.into(), Value::Int)
+                }
+                Some(Kind::Bool) => text.parse::<bool>().map_or_else(|_| text.into(), Value::Bool),
+                _ => text.into(),
+            })
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Cluster files, good and bad.
+#![allow(clippy::unwrap_used)]
+
+use kraken_model::{Registry, Side, Value};
+use layercake_config::{Cluster, Context, Diagnostic, ImageFacts, ImageLookup, parse};
+
+struct Images;
+
+impl ImageLookup for Images {
+    fn find(&self, reference: &str) -> Result<ImageFacts, String> {
+        let kind = match reference {
+            "web:1" => "plain",
+            "login:1" => "systemd",
+            _ => return Err("it is not in the store".to_owned()),
+        };
+        let digest = format!("sha256:{}", "0".repeat(64));
+        Ok(ImageFacts { digest, size: 4096, kind: kind.into(), command: vec![], env: [].into() })
+    }
+}
+
+fn read(text: &str) -> Result<Cluster, Vec<Diagnostic>> {
+    let registry = Registry::new(layercake_schema::schemas()).unwrap();
+    let cluster = parse("c.yaml", text, &Context { registry: &registry, images: &Images })?;
+    for (node, doc) in &cluster.nodes {
+        assert_eq!(registry.validate(Side::Cfg, doc), [], "{node}");
+    }
+    Ok(cluster)
+}
+
+fn said(text: &str) -> Vec<String> {
+    read(text).unwrap_err().iter().map(ToString::to_string).collect()
+}
+
+const HEAD: &str = "cluster: c\nnetwork: {boot: {subnet: 10.0.0.0/24, interface: br0, server: 10.0.0.1, gateway: 10.0.0.254}}\nimages: {web: {image: 'web:1', command: [/x]}}\n";
+
+#[test]
+fn the_lab_is_read() {
+    let cluster = read(include_str!("../../../examples/lab/cluster.yaml")).unwrap();
+    assert_eq!(cluster.name, "lab");
+    let (n2, n3) = (&cluster.nodes["n2"], &cluster.nodes["n3"]);
+    assert_eq!(n2.text("net.boot.mac"), Some("52:54:00:4c:43:02"));
+    assert_eq!(n2.text("net.boot.address"), Some("10.77.0.12/24"));
+    assert_eq!(n2.get("power.qemu.memory"), Some(&Value::Int(512)));
+    assert_eq!(n2.text("images.web.kind"), Some("plain"));
+    assert_eq!(n2.text("image_state"), Some("ACTIVE"));
+    assert_eq!(n3.text("images.login.kind"), Some("systemd"));
+    assert_eq!(n3.names("images"), ["login"]);
+}
+
+#[test]
+fn ranges_groups_and_templates_come_together() {
+    let cluster = read(include_str!("../../../examples/cluster-130.yaml")).unwrap();
+    assert_eq!(cluster.nodes.len(), 131);
+    let last = &cluster.nodes["ml130"];
+    assert_eq!(last.text("net.boot.mac"), Some("52:54:00:00:01:82"));
+    assert_eq!(last.text("net.boot.address"), Some("10.20.3.11/16"));
+    assert_eq!(last.text("location.rack"), Some("r2"));
+    assert_eq!(last.text("location.slot"), Some("rack2-130"));
+    assert_eq!(last.text("phys_state"), Some("POWER_OFF"));
+    assert_eq!(last.text("run_state"), None);
+    assert_eq!(cluster.groups["spare"].to_string(), "ml[121-130]");
+    assert_eq!(cluster.settings.timing.boot.as_secs(), 300);
+    assert_eq!(cluster.settings.limits.power_on_at_once, Some(10));
+}
+
+#[test]
+fn everything_that_is_wrong_is_said_at_once_and_in_order() {
+    let text = "cluster: c
+netwrk: {}
+network: {boot: {subnet: 10.0.0.0/24, interface: br0, server: 10.0.0.1}}
+images: {web: {image: 'web:1', command: [/x]}, old: {image: 'old:1'}}
+timing: {bot: 3s, join: 5}
+defaults: {power: {driver: qemu, qemu: {memory: 5}}, boot: {cmdlin: x}}
+nodes:
+  n[1-3]: {mac: '52:54:00:00:00:[01-02]', address: '10.0.0.[1-3]', images: [webb]}
+  n3: {address: 10.0.1.7}
+  n4: {address: 10.0.0.3}
+  n5: {address: 10.0.0.255, location: {rack: '{{ nod }}'}}
+";
+    let said = said(text);
+    let wanted = [
+        ("c.yaml:2:1: unknown key \"netwrk\"", "did you mean \"network\"?"),
+        ("c.yaml:4:", "image \"old:1\" cannot be used: it is not in the store"),
+        ("c.yaml:5:10: unknown key \"bot\"", "did you mean \"boot\"?"),
+        ("c.yaml:5:", "not a duration"),
+        ("c.yaml:6:", "power.qemu.memory cannot be 5: 5 is not between 256"),
+        ("c.yaml:6:", "unknown key \"cmdlin\""),
+        ("c.yaml:8:", "2 values of mac for 3 nodes"),
+        ("c.yaml:8:", "10.0.0.1 cannot be the address of n1: it is the server's"),
+        ("c.yaml:8:", "unknown image \"webb\""),
+        ("c.yaml:9:3", "duplicate node n3: it stands in line 8 already"),
+        ("c.yaml:9:", "10.0.1.7 cannot be the address of n3: it is not in 10.0.0.0/24"),
+        ("c.yaml:10:", "duplicate address 10.0.0.3 for n4: n3 has it already"),
+        ("c.yaml:11:", "it is the broadcast address"),
+        ("c.yaml:11:", "\"nod\", for node n5"),
+    ];
+    let all = said.join("\n");
+    assert_eq!(said.len(), wanted.len(), "{all}");
+    for (line, (place, what)) in said.iter().zip(wanted) {
+        assert!(
+            line.starts_with(place) && line.contains(what),
+            "{line}\nwanted {place} {what}\n{all}"
+        );
+    }
+}
+
+#[test]
+fn what_must_be_unique_is() {
+    let text = format!(
+        "{HEAD}nodes:\n  a: {{mac: '52:54:00:00:00:01'}}\n  b: {{mac: '52:54:00:00:00:01'}}\n  a: {{}}\n"
+    );
+    let said = said(&text);
+    assert_eq!(
+        said,
+        [
+            "c.yaml:6:12: duplicate MAC 52:54:00:00:00:01 for b: a has it already",
+            "c.yaml:7:3: duplicate key \"a\": it stands in line 5 already; join the two"
+        ]
+    );
+}
+
+#[test]
+fn later_layers_say_over_earlier_ones() {
+    let text = format!(
+        "{HEAD}defaults: {{arch: x86_64, labels: {{a: 1, b: 1, c: 1}}, images: [web]}}
+groups: {{g: {{nodes: '*', labels: {{b: 2, c: 2}}}}, h: {{nodes: x1, labels: {{c: 3}}, images: []}}}}
+nodes: {{x1: {{labels: {{d: 4}}}}, x2: {{}}}}\n"
+    );
+    let cluster = read(&text).unwrap();
+    let labels = |node: &str| {
+        let doc = &cluster.nodes[node];
+        doc.under("labels").map(|(_, v)| v.to_string()).collect::<Vec<_>>().concat()
+    };
+    assert_eq!((labels("x1").as_str(), labels("x2").as_str()), ("1234", "122"));
+    assert_eq!(cluster.nodes["x1"].text("image_state"), Some("IDLE"));
+    assert_eq!(cluster.nodes["x2"].text("image_state"), Some("ACTIVE"));
+}
+
+#[test]
+fn what_could_grow_or_nest_without_end_is_refused() {
+    assert!(said("a: &x [1]\nb: *x\n")[0].contains("anchor"));
+    assert!(!said(&"[".repeat(100_000)).is_empty());
+    assert!(!said(&"a: {".repeat(1000)).is_empty());
+    assert!(!said("").is_empty());
+    assert!(said("a: 'b\n")[0].contains("not YAML"));
+    assert!(said(&format!("{HEAD}nodes: {{'n[0-99999999]': {{}}}}"))[0].contains("1000000"));
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in "[a-c0-9:{}\\[\\]'\"&*\n -]{0,60}") {
+        let _ = read(&text);
+        let _ = read(&format!("{HEAD}nodes:\n  {text}"));
+    }
+}
