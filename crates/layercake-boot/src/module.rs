@@ -1,0 +1,380 @@
+//! The boot module: arms machines that are to boot, and tells the engine how far they have come.
+
+use crate::{BootEvent, BootFile, BootPlan, Host, Hosts, Seed as SeedArchive, hosts::is_node_name};
+use async_trait::async_trait;
+use kraken::{Context, Failure, Keeper, Module, Order, View};
+use kraken_model::{Change, Document, NodeId, Path, Value};
+use layercake_schema::{boot_state, phys_state, run_state};
+use layercake_seed::{
+    Cidr, ImageBase, JoinToken, KeyFingerprint, SEED_PATH, SEED_VERSION, Seed, SeedInterface,
+    SeedParent,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{OnceCell, mpsc, watch};
+
+/// Where in the store the boots are that are under way.
+const NAMESPACE: &str = "boot";
+
+/// How long an address is leased, in seconds. Addresses are fixed, so this only bounds how long a
+/// machine that left the cluster keeps its own.
+const LEASE_SECONDS: u32 = 3600;
+
+/// How many of the latest refusals and unknown machines are remembered for people to see.
+const NEWS: usize = 100;
+
+/// Makes the tokens with which booting nodes join.
+#[async_trait]
+pub trait Tickets: Send + Sync {
+    /// A token for the next boot of a node. Whatever an earlier boot of it had is then worthless
+    /// as soon as this one is used.
+    async fn mint(&self, node: &NodeId) -> Result<Ticket, String>;
+
+    /// Makes worthless what the node's unfinished boot had.
+    async fn withdraw(&self, node: &NodeId);
+}
+
+/// What one boot of one node joins with.
+#[derive(Debug)]
+pub struct Ticket {
+    /// The boot.
+    pub boot_id: String,
+    /// Its token, valid once.
+    pub token: JoinToken,
+}
+
+/// What all machines of a cluster boot.
+#[derive(Clone, Debug)]
+pub struct Material {
+    /// The cluster's name.
+    pub cluster: String,
+    /// The kernel of Layer 0.
+    pub kernel: BootFile,
+    /// Its initramfs.
+    pub initramfs: BootFile,
+    /// Where nodes join, in order of preference.
+    pub parents: Vec<SeedParent>,
+    /// The key by which they know the parent.
+    pub parent_key: KeyFingerprint,
+    /// Below which URL images lie.
+    pub image_base: ImageBase,
+}
+
+/// A boot that is under way. It is kept, so that a restart of the server does not lose it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Armed {
+    boot_id: String,
+    seed: Seed,
+}
+
+/// A host as the boot service knows it, and what it was made from.
+struct Served {
+    cfg: Document,
+    boot_id: Option<String>,
+    host: Option<Arc<Host>>,
+}
+
+/// Brings machines that have power into Layer 0.
+pub struct BootModule {
+    material: Material,
+    tickets: Arc<dyn Tickets>,
+    keeper: Keeper,
+    hosts: watch::Sender<Arc<Hosts>>,
+    events: tokio::sync::Mutex<mpsc::Receiver<BootEvent>>,
+    armed: Mutex<BTreeMap<NodeId, Armed>>,
+    /// Whether the boots that were kept have been read.
+    restored: OnceCell<()>,
+    served: Mutex<BTreeMap<NodeId, Served>>,
+    news: Mutex<VecDeque<String>>,
+}
+
+impl BootModule {
+    /// A boot module that fills `hosts` for the boot service, and reads the service's `events`.
+    #[must_use]
+    pub fn new(
+        material: Material,
+        tickets: Arc<dyn Tickets>,
+        keeper: Keeper,
+        hosts: watch::Sender<Arc<Hosts>>,
+        events: mpsc::Receiver<BootEvent>,
+    ) -> Self {
+        Self {
+            material,
+            tickets,
+            keeper,
+            hosts,
+            events: tokio::sync::Mutex::new(events),
+            armed: Mutex::default(),
+            restored: OnceCell::new(),
+            served: Mutex::default(),
+            news: Mutex::default(),
+        }
+    }
+
+    /// The latest refusals and unknown machines, oldest first.
+    #[must_use]
+    pub fn news(&self) -> Vec<String> {
+        self.news.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    fn armed(&self, node: &NodeId) -> Option<Armed> {
+        self.armed.lock().unwrap_or_else(PoisonError::into_inner).get(node).cloned()
+    }
+
+    /// Arms a node: mints its token, makes its seed, and has the boot service answer it. A boot
+    /// that is under way goes on as it is: the machine may have its seed already.
+    async fn arm(&self, order: &Order, context: &Context) -> Result<(), String> {
+        self.restored.get_or_init(|| self.restore()).await;
+        if self.armed(&order.node).is_none() {
+            let ticket = self.tickets.mint(&order.node).await?;
+            let boot_id = ticket.boot_id.clone();
+            let seed = self.seed(order, ticket)?;
+            let armed = Armed { boot_id, seed };
+            let bytes = serde_json::to_vec(&armed).map_err(|e| e.to_string())?;
+            let key = order.node.to_string();
+            let kept = self.keeper.with(move |store| store.put(NAMESPACE, &key, &bytes)).await;
+            kept.map_err(|e| format!("cannot keep the boot: {e}"))?;
+            let mut boots = self.armed.lock().unwrap_or_else(PoisonError::into_inner);
+            boots.insert(order.node.clone(), armed);
+        }
+        self.publish([(order.node.clone(), Some(order.cfg.clone()))]);
+        let state = Change::set(Path::known(boot_state::PATH), boot_state::WAIT);
+        context.discover(&order.node, vec![state]).await;
+        Ok(())
+    }
+
+    /// Forgets the boot of a node: it has joined, or lost its power.
+    async fn disarm(&self, node: &NodeId) {
+        let key = node.to_string();
+        self.armed.lock().unwrap_or_else(PoisonError::into_inner).remove(node);
+        if let Err(error) = self.keeper.with(move |store| store.delete(NAMESPACE, &key)).await {
+            // Kept too long it does no harm: the token is used or withdrawn.
+            tracing::warn!(%node, %error, "cannot forget a boot that is over");
+        }
+    }
+
+    async fn restore(&self) {
+        let kept = self.keeper.with(|store| store.list(NAMESPACE)).await;
+        let kept = kept.unwrap_or_else(|error| {
+            tracing::error!(%error, "cannot read which boots were under way");
+            Vec::new()
+        });
+        let mut boots = self.armed.lock().unwrap_or_else(PoisonError::into_inner);
+        for (key, bytes) in kept {
+            match (NodeId::new(&key), serde_json::from_slice(&bytes)) {
+                (Ok(node), Ok(armed)) => drop(boots.insert(node, armed)),
+                _ => tracing::warn!(key, "a boot that was under way cannot be read"),
+            }
+        }
+    }
+
+    fn seed(&self, order: &Order, ticket: Ticket) -> Result<Seed, String> {
+        let cfg = &order.cfg;
+        let interfaces: Result<Vec<_>, String> =
+            cfg.names("net").into_iter().filter_map(|name| interface(cfg, name)).collect();
+        Ok(Seed {
+            version: SEED_VERSION,
+            node: order.node.to_string(),
+            cluster: self.material.cluster.clone(),
+            boot_id: ticket.boot_id,
+            interfaces: interfaces?,
+            parents: self.material.parents.clone(),
+            parent_key_sha256: self.material.parent_key,
+            join_token: ticket.token,
+            image_base: self.material.image_base.clone(),
+            time_unix_ms: Some(kraken::Clock::start().now().0),
+        })
+    }
+
+    /// Gives the boot service the hosts that are different now. What cannot be served is left out
+    /// and said; the cluster file's own checks come before.
+    fn publish(&self, nodes: impl IntoIterator<Item = (NodeId, Option<Document>)>) {
+        let boots = self.armed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut changed = false;
+        for (node, cfg) in nodes {
+            let Some(cfg) = cfg else {
+                changed |= served.remove(&node).is_some();
+                continue;
+            };
+            let armed = boots.get(&node);
+            let boot_id = armed.map(|armed| armed.boot_id.clone());
+            if served.get(&node).is_some_and(|s| s.cfg == cfg && s.boot_id == boot_id) {
+                continue;
+            }
+            let plan = armed.map_or(BootPlan::Idle, |armed| self.plan(armed, &cfg));
+            let host = host(&node, &cfg, plan)
+                .inspect_err(|reason| tracing::warn!(%node, reason, "cannot be served"));
+            let host = host.ok().flatten().map(Arc::new);
+            served.insert(node, Served { cfg, boot_id, host });
+            changed = true;
+        }
+        if !changed {
+            return;
+        }
+        match Hosts::new(served.values().filter_map(|served| served.host.clone())) {
+            Ok(hosts) => drop(self.hosts.send_replace(Arc::new(hosts))),
+            Err(error) => tracing::error!(%error, "the machines cannot be served; nothing changed"),
+        }
+    }
+
+    fn plan(&self, armed: &Armed, cfg: &Document) -> BootPlan {
+        let archive = armed.seed.to_json().map_err(|e| e.to_string()).and_then(|json| {
+            layercake_cpio::single_file(SEED_PATH, 0o600, &json).map_err(|e| e.to_string())
+        });
+        match archive {
+            Ok(bytes) => BootPlan::Armed {
+                boot_id: armed.boot_id.as_str().into(),
+                kernel: self.material.kernel.clone(),
+                initramfs: self.material.initramfs.clone(),
+                seed: SeedArchive::from(bytes),
+                cmdline: cfg.text("boot.cmdline").unwrap_or("console=ttyS0").into(),
+            },
+            Err(error) => {
+                tracing::error!(node = armed.seed.node, error, "cannot make the seed");
+                BootPlan::Idle
+            }
+        }
+    }
+
+    async fn changed(&self, changed: Vec<(NodeId, Option<View>)>) {
+        let mut cfgs = Vec::new();
+        for (node, view) in changed {
+            let (cfg, dsc) = match view {
+                Some(View { cfg, dsc, .. }) => (Some(cfg), dsc),
+                None => (None, Document::new()),
+            };
+            let has = |path, value| dsc.text(path) == Some(value);
+            if self.armed(&node).is_some() {
+                if has(run_state::PATH, run_state::SYNC) {
+                    self.disarm(&node).await;
+                } else if cfg.is_none() || has(phys_state::PATH, phys_state::POWER_OFF) {
+                    self.disarm(&node).await;
+                    self.tickets.withdraw(&node).await;
+                }
+            }
+            cfgs.push((node, cfg));
+        }
+        self.publish(cfgs);
+    }
+
+    async fn event(&self, event: BootEvent, context: &Context) {
+        match event {
+            BootEvent::SeedServed { node, boot_id } => {
+                let Ok(node) = NodeId::new(&node) else { return };
+                if self.armed(&node).is_none_or(|armed| *armed.boot_id != *boot_id.0) {
+                    return;
+                }
+                // The kernel has all it needs: from here on the node is on its own way.
+                let changes = vec![
+                    Change::set(Path::known(boot_state::PATH), boot_state::INIT),
+                    Change::set(Path::known(run_state::PATH), run_state::INIT),
+                ];
+                context.discover(&node, changes).await;
+            }
+            BootEvent::UnknownMachine { mac, facts, iface } => {
+                self.tell(format!("unknown machine {mac} on {iface}: {facts:?}"));
+            }
+            BootEvent::Refused { service, source, reason } => {
+                self.tell(format!("{service:?} refused {source}: {reason}"));
+            }
+            BootEvent::AddressInUse { node, address, .. } => {
+                self.tell(format!("{node} finds its address {address} in use by another machine"));
+            }
+            _ => {}
+        }
+    }
+
+    fn tell(&self, news: String) {
+        tracing::warn!("{news}");
+        let mut all = self.news.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() == NEWS {
+            all.pop_front();
+        }
+        all.push_back(news);
+    }
+}
+
+#[async_trait]
+impl Module for BootModule {
+    fn name(&self) -> &str {
+        "boot"
+    }
+
+    async fn run(&self, context: Context) {
+        self.restored.get_or_init(|| self.restore()).await;
+        let mut subscription = context.subscribe();
+        let mut events = self.events.lock().await;
+        loop {
+            // Both are cancel-safe: what one would have returned it returns the next time.
+            tokio::select! {
+                () = context.stop.cancelled() => return,
+                changed = subscription.changed() => self.changed(changed).await,
+                Some(event) = events.recv() => self.event(event, &context).await,
+            }
+        }
+    }
+
+    async fn take(&self, order: &Order, context: &Context) -> Result<(), Failure> {
+        match order.mutation.as_ref() {
+            "boot.arm" => {
+                let done = self.arm(order, context).await;
+                done.map_err(|reason| Failure { reason, permanent: false })
+            }
+            // The machine comes by itself; that it did is seen from what it was served.
+            "boot.serve" => Ok(()),
+            other => {
+                let reason = format!("the boot module does not know {other}");
+                Err(Failure { reason, permanent: true })
+            }
+        }
+    }
+}
+
+/// What the seed says of one interface; nothing for one without address.
+fn interface(cfg: &Document, name: &str) -> Option<Result<SeedInterface, String>> {
+    let fact = |key: &str| cfg.get(&format!("net.{name}.{key}"));
+    let (mac, address) = (fact("mac")?.as_text()?, fact("address")?.as_text()?);
+    let wrong = |what: &str| format!("net.{name}.{what} cannot be used");
+    let made = || {
+        let address: Cidr = address.parse().map_err(|_| wrong("address"))?;
+        let gateway = fact("gateway").and_then(Value::as_text).map(str::parse::<IpAddr>);
+        Ok(SeedInterface {
+            mac: mac.parse().map_err(|_| wrong("mac"))?,
+            address,
+            gateway: gateway.transpose().map_err(|_| wrong("gateway"))?,
+            dns: servers(fact("dns")).map(IpAddr::V4).collect(),
+            mtu: fact("mtu").and_then(Value::as_int).and_then(|mtu| u32::try_from(mtu).ok()),
+        })
+    };
+    Some(made())
+}
+
+fn servers(list: Option<&Value>) -> impl Iterator<Item = Ipv4Addr> {
+    let list = list.and_then(Value::as_list).unwrap_or_default();
+    list.iter().filter_map(|server| server.as_text()?.parse().ok())
+}
+
+/// The host that the boot service answers for a node; nothing for a node that does not boot here.
+fn host(node: &NodeId, cfg: &Document, plan: BootPlan) -> Result<Option<Host>, String> {
+    let name = cfg.text("boot.interface").unwrap_or("boot");
+    let fact = |key: &str| cfg.get(&format!("net.{name}.{key}"));
+    let text = |key: &str| fact(key).and_then(Value::as_text);
+    let (Some(mac), Some(address)) = (text("mac"), text("address")) else { return Ok(None) };
+    let cidr: Cidr = address.parse().map_err(|_| format!("{address} is not an address"))?;
+    let IpAddr::V4(address) = cidr.ip() else { return Err("DHCP needs an IPv4 address".into()) };
+    debug_assert!(is_node_name(node.as_str()), "every node id is a node name");
+    Ok(Some(Host {
+        node: node.as_str().into(),
+        mac: mac.parse().map_err(|_| format!("{mac} is not a MAC address"))?,
+        address,
+        prefix: cidr.prefix(),
+        gateway: text("gateway").and_then(|gateway| gateway.parse().ok()),
+        dns: servers(fact("dns")).take(crate::hosts::MAX_DNS_SERVERS).collect(),
+        hostname: node.as_str().into(),
+        lease_secs: LEASE_SECONDS,
+        plan,
+    }))
+}

@@ -1,0 +1,84 @@
+//! The virtual tree that TFTP serves: boot programs at its root, and each node's script.
+
+use std::{net::Ipv4Addr, sync::Arc};
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use crate::{
+    dhcp::BootPrograms,
+    events::BootEvent,
+    hosts::{BootPlan, Hosts},
+    script::Scripts,
+};
+
+/// A file that a client may have.
+#[derive(Debug, Clone)]
+pub struct Served {
+    /// Its content.
+    pub bytes: Bytes,
+    /// What is to be told when the client has all of it.
+    pub event: Option<BootEvent>,
+}
+
+/// Why a client does not get a file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotServed {
+    /// There is no such file for it.
+    #[error("{0}")]
+    NotFound(String),
+    /// It may not have it.
+    #[error("{0}")]
+    Denied(String),
+}
+
+/// Where files come from. Asked once per transfer; never with a path that is not normalized.
+pub trait Files: Send + Sync {
+    /// The file that this client gets under this path.
+    fn lookup(&self, client: Ipv4Addr, path: &str) -> Result<Served, NotServed>;
+}
+
+/// Where a node's script is in the tree.
+pub fn script_path(node: &str) -> String {
+    format!("boot/{node}.ipxe")
+}
+
+/// The tree of the boot service.
+pub struct BootFiles {
+    /// The machines.
+    pub hosts: watch::Receiver<Arc<Hosts>>,
+    /// Boot programs by name.
+    pub programs: Arc<BootPrograms>,
+    /// Renders scripts.
+    pub scripts: Arc<Scripts>,
+}
+
+impl Files for BootFiles {
+    fn lookup(&self, client: Ipv4Addr, path: &str) -> Result<Served, NotServed> {
+        let hosts = self.hosts.borrow().clone();
+        let host = hosts
+            .by_address(client)
+            .ok_or_else(|| NotServed::Denied(format!("{client} is not a known machine")))?;
+        if let Some(program) = self.programs.get(path) {
+            return Ok(Served { bytes: program.bytes().clone(), event: None });
+        }
+        let Some(node) = path.strip_prefix("boot/").and_then(|p| p.strip_suffix(".ipxe")) else {
+            return Err(NotServed::NotFound(format!(
+                "{} asked for {path}: no such file",
+                host.node
+            )));
+        };
+        if *node != *host.node {
+            return Err(NotServed::Denied(format!(
+                "{} asked for the script of {node:?}; a machine gets only its own",
+                host.node
+            )));
+        }
+        let BootPlan::Armed { boot_id, .. } = &host.plan else {
+            return Err(NotServed::NotFound(format!("{node} is not expected to boot now")));
+        };
+        let script = self.scripts.render(host).map_err(|e| NotServed::NotFound(e.to_string()))?;
+        let event = BootEvent::ScriptServed { node: host.node.clone(), boot_id: boot_id.clone() };
+        Ok(Served { bytes: script.into(), event: Some(event) })
+    }
+}
