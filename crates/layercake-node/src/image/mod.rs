@@ -1,0 +1,50 @@
+//! The image service: makes the wanted system images run on this node, and keeps score.
+//!
+//! *In:* a list of [`ImageSpec`]s, by [`ImageService::reconcile`]. *Out:* running containers, a
+//! [`Report`] of what was done and how long nothing ran, [`Observation`]s, and log lines.
+//!
+//! *Promises:*
+//! - Level-triggered and idempotent: the same want twice does nothing the second time.
+//! - Everything is fetched, verified and prepared before anything is stopped. If that fails, what
+//!   ran goes on running.
+//! - Attachments, mounts and containers are counted; taking one away takes what only it needed, and
+//!   a failure half-way leaves nothing behind.
+//! - Containers survive this process. A new service finds and adopts them.
+//!
+//! The parts: `spec` says what is wanted, `fetch` and `store` bring it here, `ledger` counts who
+//! needs what, `kernel` is the boundary, `launch` starts the monitor beside a container, `record`
+//! is what is written down, `service` puts it together, `tail` follows the logs, `assess` judges.
+
+mod assess;
+mod digest;
+mod fetch;
+mod kernel;
+mod launch;
+mod ledger;
+mod objects;
+mod record;
+mod service;
+mod spec;
+mod store;
+mod tail;
+mod watch;
+
+pub use assess::{Failure, ImageState, Observation, assess};
+pub use digest::{Digest, DigestError};
+pub use fetch::{Fetch, FetchError, MAX_FRUITLESS_ATTEMPTS, Progress, TransferError};
+pub use kernel::{Attachment, Kernel, Linux, mounts_below};
+pub use launch::{LaunchError, Launched};
+pub use ledger::{Ledger, Object};
+pub use objects::BuildError;
+pub use record::{
+    ContainerState, Exit, InstanceDir, InstanceId, InstanceRecord, ProcessId, Status, monotonic_ns,
+    read_record, unix_ms, write_record,
+};
+pub use service::{ImageService, MAX_IMAGES, Report, ServiceConfig, ServiceError, Started};
+pub use spec::{
+    DEFAULT_STOP_TIMEOUT_MS, DEFAULT_SYSTEMD_STOP_TIMEOUT_MS, ImageName, ImageSpec, Kind,
+    MAX_COMMAND_WORDS, MAX_ENVIRONMENT, MAX_SPEC_BYTES, MAX_STOP_TIMEOUT_MS, RestartPolicy,
+    SpecError, fuzz_image_spec,
+};
+pub use store::{MEMORY_RESERVE_BYTES, Store};
+pub use tail::ImageLine;
