@@ -1,0 +1,59 @@
+//! The HTTP API: everything that people and programs can see and do, under `/v1`.
+//!
+//! It answers on a unix socket and on loopback only, until there is sign-in; see [`local`].
+
+mod changes;
+mod cluster;
+mod commands;
+mod console;
+mod events;
+mod images;
+mod local;
+mod nodes;
+mod problem;
+mod select;
+mod status;
+
+use crate::server::App;
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{delete, get, post};
+use std::sync::Arc;
+
+pub(crate) use changes::between;
+pub use changes::{Applied, ChangedNode, ChangedValue};
+pub use commands::Commanded;
+pub use kraken::chain;
+pub use kraken::{Entry, Event, What};
+pub use kraken_model::Change;
+pub use layercake_image::ImageInfo;
+pub use nodes::{Explained, NodeView};
+pub use problem::Problem;
+
+/// The largest request, in bytes, apart from images.
+const MAX_REQUEST: usize = 16 << 20;
+
+/// All routes.
+pub(crate) fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/v1/status", get(status::get))
+        .route("/v1/nodes", get(nodes::list))
+        .route("/v1/explain", get(nodes::explain))
+        .route("/v1/nodes/{node}/console", get(console::read).post(console::write))
+        .route("/v1/nodes/{node}/logs", get(console::logs))
+        .route("/v1/cluster", get(cluster::get).post(cluster::apply))
+        .route("/v1/power", post(commands::power))
+        .route("/v1/command", post(commands::command))
+        .route("/v1/events", get(events::list))
+        .route("/v1/images/{image}", delete(images::remove))
+        .layer(DefaultBodyLimit::max(MAX_REQUEST))
+        .route(
+            "/v1/images",
+            get(images::list).post(images::import).layer(DefaultBodyLimit::disable()),
+        )
+        .fallback(|| async {
+            Problem::not_found("nothing here", "the API is described in docs/api.md")
+        })
+        .layer(axum::middleware::from_fn(local::only))
+        .with_state(app)
+}

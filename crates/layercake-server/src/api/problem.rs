@@ -1,0 +1,94 @@
+//! How the API refuses: problem details (RFC 9457), with what, where and what to do.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use kraken::{KrakenError, chain};
+use serde::{Deserialize, Serialize};
+use std::error::Error;
+use std::fmt;
+
+/// A refusal. `title` says what could not be done, `detail` why, `errors` where, one by one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// The HTTP status code.
+    pub status: u16,
+    /// What could not be done.
+    pub title: String,
+    /// Why, and what to do about it.
+    pub detail: String,
+    /// Every single thing that is wrong, ready to be shown to a person.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<String>,
+}
+
+impl Problem {
+    /// A refusal with one reason.
+    pub fn new(status: StatusCode, title: &str, detail: impl Into<String>) -> Self {
+        Self {
+            status: status.as_u16(),
+            title: title.to_owned(),
+            detail: detail.into(),
+            errors: Vec::new(),
+        }
+    }
+
+    /// What was asked for makes no sense.
+    pub fn bad_request(title: &str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, title, detail)
+    }
+
+    /// What was asked about does not exist.
+    pub fn not_found(title: &str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, title, detail)
+    }
+
+    /// The server could not do it, for a reason that is not the caller's.
+    pub fn internal(title: &str, error: &dyn Error) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, title, chain(error))
+    }
+
+    /// The same with a list of everything that is wrong.
+    #[must_use]
+    pub fn with_errors(mut self, errors: Vec<String>) -> Self {
+        self.errors = errors;
+        self
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.title, self.detail)?;
+        self.errors.iter().try_for_each(|error| write!(f, "\n{error}"))
+    }
+}
+
+impl From<KrakenError> for Problem {
+    fn from(error: KrakenError) -> Self {
+        match &error {
+            KrakenError::NoNode(_) => Self::not_found("no such node", error.to_string()),
+            KrakenError::Invalid(invalid) => {
+                let errors = invalid.iter().map(|(node, i)| format!("{node}: {i}")).collect();
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "refused", "nothing was changed")
+                    .with_errors(errors)
+            }
+            KrakenError::Ended => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the server is ending",
+                "try again when it has started",
+            ),
+            // Mostly a full or broken disk: the reason is what the administrator needs.
+            _ => Self::new(StatusCode::INSUFFICIENT_STORAGE, "not done", chain(&error)),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, Json(self)).into_response();
+        let problem = HeaderValue::from_static("application/problem+json");
+        response.headers_mut().insert(header::CONTENT_TYPE, problem);
+        response
+    }
+}

@@ -1,0 +1,38 @@
+//! How the server is: counts, counters, and what was refused.
+
+use super::Problem;
+use crate::server::App;
+use axum::Json;
+use axum::extract::State;
+use layercake_schema::{boot_state, image_state, phys_state, run_state};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub(super) async fn get(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem> {
+    let version = env!("CARGO_PKG_VERSION");
+    let Ok(parent) = app.running() else {
+        return Ok(Json(json!({"version": version, "cluster": Value::Null})));
+    };
+    let all = parent.kraken.views().all();
+    let mut states: BTreeMap<&str, BTreeMap<String, usize>> = BTreeMap::new();
+    for view in all.values() {
+        for path in [phys_state::PATH, boot_state::PATH, run_state::PATH, image_state::PATH] {
+            let state = view.dsc.text(path).unwrap_or("-").to_owned();
+            *states.entry(path).or_default().entry(state).or_default() += 1;
+        }
+    }
+    let registry = parent.kraken.registry();
+    let converged = all.values().filter(|v| super::nodes::converged(registry, v)).count();
+    Ok(Json(json!({
+        "version": version,
+        "cluster": parent.cluster,
+        "nodes": all.len(),
+        "converged": converged,
+        "states": states,
+        "boot": parent.boot_counters(),
+        "images": parent.image_counters(),
+        "sync": parent.sync_counters(),
+        "news": parent.boot.news(),
+    })))
+}

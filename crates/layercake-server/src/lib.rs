@@ -1,0 +1,18 @@
+//! The Layercake server: everything that a parent runs, in one process.
+//!
+//! In: a cluster file, a directory for what lasts, one for what runs, and Layer 0 as built by
+//! `layercake-minos`. Out: machines that run what the file says, and an HTTP API ([`api`]) on a unix
+//! socket and on loopback.
+//!
+//! Promises: nothing is acknowledged that is not durable; ending the server, by whatever means,
+//! leaves machines and nodes as they are, and the next start takes them up again.
+
+pub mod api;
+mod images;
+mod listen;
+mod logs;
+mod parent;
+mod server;
+mod tickets;
+
+pub use server::{Config, Server, ServerError};

@@ -1,0 +1,303 @@
+//! The server: what it is made of, and in which order it starts and ends.
+
+use crate::api::{self, Applied, Problem, between, chain};
+use crate::listen::{ListenError, Listeners};
+use crate::parent::{Parent, ParentError, Setup};
+use axum::http::StatusCode;
+use kraken::{Keeper, Kraken};
+use kraken_model::{NodeId, NodeSet, Registry};
+use kraken_store::{Embedded, StoreError};
+use layercake_boot::hosts::BootFileError;
+use layercake_config::{Cluster, Diagnostic};
+use layercake_image::{ImageStore, StoreError as ImageStoreError};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
+
+/// Where in the store the cluster file is that counts.
+const NAMESPACE: &str = "cluster";
+
+/// The key of the cluster file there.
+const FILE: &str = "file";
+
+/// How a server is set up.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The cluster file to apply at the start; without, the one applied last counts.
+    pub cluster: Option<PathBuf>,
+    /// Where everything that lasts is kept.
+    pub state: PathBuf,
+    /// Where running machines and sockets are.
+    pub run: PathBuf,
+    /// Kernel and initramfs of Layer 0, as built by `layercake-minos`.
+    pub minos: PathBuf,
+    /// The unix socket of the API.
+    pub api_socket: PathBuf,
+    /// The loopback address of the API.
+    pub api_listen: SocketAddr,
+}
+
+/// A server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// A directory cannot be made.
+    #[error("cannot make the directory {}", path.display())]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The store cannot be opened or read.
+    #[error("cannot open what is kept")]
+    Store(#[from] StoreError),
+    /// The image store cannot be opened.
+    #[error("cannot open the images")]
+    Images(#[from] ImageStoreError),
+    /// The schemas contradict each other: a mistake in the program.
+    #[error("the schemas contradict each other")]
+    Schemas(#[from] kraken_model::RegistryError),
+    /// The API cannot be listened for.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The cluster file cannot be read.
+    #[error("cannot read the cluster file {}", path.display())]
+    ClusterFile {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The cluster file was refused.
+    #[error("{0}")]
+    Refused(Box<Problem>),
+    /// What machines need cannot be started.
+    #[error(transparent)]
+    Parent(#[from] ParentError),
+    /// Kernel or initramfs of Layer 0 cannot be read.
+    #[error("cannot read Layer 0; make it with `layercake minos build`")]
+    Minos(#[from] BootFileError),
+}
+
+/// A cluster file, as it was applied.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Kept {
+    pub(crate) name: String,
+    pub(crate) text: String,
+}
+
+/// What the API answers from.
+pub(crate) struct App {
+    config: Config,
+    registry: Arc<Registry>,
+    keeper: Keeper,
+    pub(crate) images: ImageStore,
+    applying: tokio::sync::Mutex<()>,
+    groups: RwLock<BTreeMap<String, NodeSet>>,
+    /// There is nothing to run before the first cluster file says on which network.
+    parent: OnceCell<Parent>,
+    stop: CancellationToken,
+}
+
+/// A server that runs.
+pub struct Server {
+    app: Arc<App>,
+    api: tokio::task::JoinHandle<()>,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Starts a server: the API, and everything that machines need as soon as there is a cluster
+    /// file.
+    ///
+    /// # Errors
+    /// With what stands in the way, and what to do about it.
+    pub async fn start(config: Config) -> Result<Self, ServerError> {
+        for path in [&config.state, &config.run] {
+            make_private(path)
+                .map_err(|source| ServerError::Directory { path: path.clone(), source })?;
+        }
+        let store = Embedded::open(config.state.join("kraken.redb"))?;
+        let images = ImageStore::open(config.state.join("images"))?;
+        let listeners = Listeners::open(&config.api_socket, config.api_listen).await?;
+        let address = listeners.address().unwrap_or(config.api_listen);
+        let app = Arc::new(App {
+            registry: Arc::new(Registry::new(layercake_schema::schemas())?),
+            keeper: Keeper::new(Box::new(store)),
+            images,
+            applying: tokio::sync::Mutex::default(),
+            groups: RwLock::default(),
+            parent: OnceCell::new(),
+            stop: CancellationToken::new(),
+            config,
+        });
+        app.resume().await?;
+        let api = tokio::spawn(listeners.serve(api::router(Arc::clone(&app)), app.stop.clone()));
+        Ok(Self { app, api, address })
+    }
+
+    /// The loopback address of the API, with the port that was had.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Ends the server. Machines and nodes go on as they are.
+    pub async fn shutdown(self) {
+        self.app.stop.cancel();
+        if let Some(parent) = self.app.parent.get() {
+            parent.shutdown().await;
+        }
+        if let Err(error) = self.api.await {
+            tracing::error!(%error, "the API broke off");
+        }
+    }
+}
+
+impl App {
+    /// Takes up the cluster file that counts: the one given, or the one applied last.
+    async fn resume(&self) -> Result<(), ServerError> {
+        if let Some(path) = &self.config.cluster {
+            let text = std::fs::read_to_string(path)
+                .map_err(|source| ServerError::ClusterFile { path: path.clone(), source })?;
+            let kept = Kept { name: path.display().to_string(), text };
+            self.apply(kept, false, "start").await.map_err(|p| ServerError::Refused(p.into()))?;
+            return Ok(());
+        }
+        let Some(kept) = self.kept_cluster().await? else {
+            tracing::info!("no cluster file yet: apply one with `layercake apply`");
+            return Ok(());
+        };
+        let cluster = self.read_cluster(&kept).map_err(|wrong| {
+            let errors = wrong.iter().map(ToString::to_string).collect();
+            let detail = "it was good when it was applied; give a good one with --cluster";
+            let problem = Problem::bad_request("the cluster file is bad now", detail);
+            ServerError::Refused(problem.with_errors(errors).into())
+        })?;
+        self.run(&cluster).await?;
+        *self.groups.write().unwrap_or_else(PoisonError::into_inner) = cluster.groups;
+        Ok(())
+    }
+
+    /// Applies a cluster file: everything in it is checked first, and nothing is changed unless
+    /// all of it is good.
+    pub(crate) async fn apply(
+        &self,
+        kept: Kept,
+        dry_run: bool,
+        by: &str,
+    ) -> Result<Applied, Problem> {
+        // One after the other: each is compared with what the one before left.
+        let _turn = self.applying.lock().await;
+        let cluster = self.read_cluster(&kept).map_err(|diagnostics| {
+            let count = diagnostics.len();
+            let errors = diagnostics.iter().map(ToString::to_string).collect();
+            let detail = format!("{count} mistakes, so nothing was changed");
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "the cluster file was refused", detail)
+                .with_errors(errors)
+        })?;
+        if !dry_run {
+            self.run(&cluster).await.map_err(|error| Problem::internal("cannot start", &error))?;
+        }
+        let parent = self.parent.get();
+        let before = parent.map(|parent| parent.kraken.views().all()).unwrap_or_default();
+        let (writes, nodes) = between(&before, &cluster.nodes);
+        let notes = parent.map(|parent| parent.notes(&cluster)).unwrap_or_default();
+        let mut applied = Applied { dry_run, revision: 0, nodes, notes };
+        if dry_run {
+            return Ok(applied);
+        }
+        self.keep_cluster(&kept).await.map_err(|error| {
+            Problem::new(StatusCode::INSUFFICIENT_STORAGE, "not done", chain(&error))
+        })?;
+        if !writes.is_empty() {
+            applied.revision = self.kraken()?.configure(writes, by).await?;
+        }
+        *self.groups.write().unwrap_or_else(PoisonError::into_inner) = cluster.groups;
+        Ok(applied)
+    }
+
+    /// Starts everything that machines need, the first time there is a cluster.
+    async fn run(&self, cluster: &Cluster) -> Result<(), ServerError> {
+        let start = || async {
+            let setup = Setup {
+                settings: &cluster.settings,
+                cluster: &cluster.name,
+                registry: Arc::clone(&self.registry),
+                keeper: self.keeper.clone(),
+                images: self.images.clone(),
+                run: &self.config.run,
+                minos: &self.config.minos,
+            };
+            Parent::start(setup).await
+        };
+        self.parent.get_or_try_init(start).await?;
+        Ok(())
+    }
+
+    fn read_cluster(&self, kept: &Kept) -> Result<Cluster, Vec<Diagnostic>> {
+        let images = crate::images::Lookup(&self.images);
+        let context = layercake_config::Context { registry: &self.registry, images: &images };
+        layercake_config::parse(&kept.name, &kept.text, &context)
+    }
+
+    /// The cluster file that was applied last.
+    pub(crate) async fn kept_cluster(&self) -> Result<Option<Kept>, StoreError> {
+        let kept = self.keeper.with(|store| store.get(NAMESPACE, FILE)).await?;
+        let parse = |bytes: Vec<u8>| {
+            serde_json::from_slice(&bytes)
+                .inspect_err(|error| tracing::error!(%error, "the kept cluster file is unreadable"))
+                .ok()
+        };
+        Ok(kept.and_then(parse))
+    }
+
+    async fn keep_cluster(&self, kept: &Kept) -> Result<(), StoreError> {
+        let bytes = serde_json::to_vec(kept).unwrap_or_default();
+        self.keeper.with(move |store| store.put(NAMESPACE, FILE, &bytes)).await
+    }
+
+    /// What runs for the machines.
+    pub(crate) fn running(&self) -> Result<&Parent, Problem> {
+        self.parent.get().ok_or_else(|| {
+            let detail = "nothing was applied so far: `layercake apply -f cluster.yaml`";
+            Problem::new(StatusCode::CONFLICT, "no cluster yet", detail)
+        })
+    }
+
+    /// The application that looks after the nodes.
+    pub(crate) fn kraken(&self) -> Result<&Kraken, Problem> {
+        Ok(&self.running()?.kraken)
+    }
+
+    /// The nodes of a group of the cluster file.
+    pub(crate) fn group(&self, name: &str) -> Option<NodeSet> {
+        self.groups.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// The nodes whose cfg or dsc names an image.
+    pub(crate) fn image_users(&self, image: &str) -> Vec<NodeId> {
+        let Ok(info) = self.images.inspect(image) else { return Vec::new() };
+        let digest = info.meta.digest.to_string();
+        let Some(parent) = self.parent.get() else { return Vec::new() };
+        let uses = |doc: &kraken_model::Document| {
+            let mut digests = doc.under("images").filter(|(p, _)| p.as_str().ends_with(".digest"));
+            digests.any(|(_, value)| value.as_text() == Some(&digest))
+        };
+        let all = parent.kraken.views().all().into_iter();
+        all.filter(|(_, view)| uses(&view.cfg) || uses(&view.dsc)).map(|(node, _)| node).collect()
+    }
+}
+
+/// Makes a directory that only root may look into: it holds keys and tokens.
+fn make_private(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}

@@ -1,0 +1,260 @@
+//! What can be typed.
+
+use crate::client::Address;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Where the server's API is unless said otherwise.
+pub(crate) const DEFAULT_SOCKET: &str = "unix:/run/layercake/api.sock";
+
+/// From machines that are switched off to running system images, kept so.
+///
+/// Wherever nodes are named, a node set does: `n1`, `ml[001-130]`, `@rack1`, `ml[001-130]!ml007`.
+#[derive(Debug, Parser)]
+#[command(name = "layercake", version, max_term_width = 100, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// Where the server is: unix:/path or http://127.0.0.1:PORT
+    #[arg(long, global = true, env = "LAYERCAKE_SERVER", default_value = DEFAULT_SOCKET)]
+    pub(crate) server: Address,
+
+    /// How answers are printed
+    #[arg(short, long, global = true, value_enum, default_value = "table")]
+    pub(crate) output: Output,
+
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// How answers are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people
+    Table,
+    /// For programs
+    Json,
+    /// For programs and people
+    Yaml,
+    /// Names only, one a line
+    Name,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Run the server, with everything that machines need, until it is stopped
+    Serve(Box<Serve>),
+    /// Make a cluster file what the cluster should be
+    Apply(ClusterFile),
+    /// Show what applying a cluster file would change
+    Diff(ClusterFile),
+    /// List nodes or images
+    #[command(subcommand)]
+    Get(Get),
+    /// Show everything that is known of nodes: wanted beside discovered
+    Describe {
+        /// Which nodes
+        nodes: String,
+    },
+    /// Say what is done about nodes, what comes next, or what stands in the way
+    Explain {
+        /// Which nodes
+        nodes: String,
+    },
+    /// Show what happened
+    Events(Events),
+    /// Switch nodes on or off, and keep them so; or power-cycle them
+    Power {
+        /// What to do
+        #[arg(value_enum)]
+        action: PowerAction,
+        /// Which nodes
+        nodes: String,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+    },
+    /// Take no step on these nodes until they are released
+    Hold {
+        /// Which nodes
+        nodes: String,
+    },
+    /// End the hold of these nodes
+    Release {
+        /// Which nodes
+        nodes: String,
+    },
+    /// Forget the failures of these nodes, and try again now
+    Retry {
+        /// Which nodes
+        nodes: String,
+    },
+    /// Say that these nodes are in use, so that nothing disturbs them
+    Busy {
+        /// Which nodes
+        nodes: String,
+    },
+    /// Say that these nodes are no longer in use
+    Free {
+        /// Which nodes
+        nodes: String,
+    },
+    /// Take no disruptive step anywhere until thawed
+    Freeze,
+    /// End a freeze
+    Thaw,
+    /// System images in the server's store
+    #[command(subcommand)]
+    Image(Image),
+    /// The minimal operating system that stays on every node (Layer 0)
+    #[command(subcommand)]
+    Minos(Minos),
+    /// Attach to a node's console; end with Ctrl-]
+    Console {
+        /// Which node
+        node: String,
+        /// Show what was said so far, and end
+        #[arg(long)]
+        log: bool,
+    },
+    /// Show what the images of a node printed
+    Logs {
+        /// Which node
+        node: String,
+        /// Go on with what is printed from then on
+        #[arg(short, long)]
+        follow: bool,
+    },
+    /// Show how the server is
+    Status,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// The cluster file to apply at the start; without, the one applied last counts
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cluster: Option<PathBuf>,
+    /// Where everything that lasts is kept
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/layercake")]
+    pub(crate) state: PathBuf,
+    /// Where sockets and running machines are
+    #[arg(long, value_name = "DIR", default_value = "/run/layercake")]
+    pub(crate) run: PathBuf,
+    /// Kernel and initramfs of Layer 0, as made by `layercake minos build`
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/layercake/minos")]
+    pub(crate) minos: PathBuf,
+    /// The unix socket of the API; default: api.sock in the run directory
+    #[arg(long, value_name = "PATH")]
+    pub(crate) api_socket: Option<PathBuf>,
+    /// The loopback address of the API
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8470")]
+    pub(crate) api_listen: std::net::SocketAddr,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ClusterFile {
+    /// The cluster file; `-` reads it from standard input
+    #[arg(short, long = "file", value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Get {
+    /// List nodes with their states
+    #[command(visible_alias = "node")]
+    Nodes {
+        /// Which nodes; all without
+        nodes: Option<String>,
+        /// Show it anew whenever something changes
+        #[arg(short, long)]
+        watch: bool,
+    },
+    /// List images in the server's store
+    Images,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Events {
+    /// Of which nodes; of all without
+    pub(crate) nodes: Option<String>,
+    /// Go on with what happens from then on
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Begin with this number
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) from: Option<u64>,
+    /// How many at most
+    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 50)]
+    pub(crate) limit: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PowerAction {
+    /// Should be on
+    On,
+    /// Should be off
+    Off,
+    /// Off and on again, once, as after a hang
+    Cycle,
+    /// Show the power
+    Status,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Image {
+    /// Import a directory or a tar archive (plain, gz, xz, zst; `-` is standard input)
+    Import {
+        /// What to import
+        source: PathBuf,
+        /// What it is called from then on, such as web:1
+        #[arg(short, long)]
+        name: String,
+        /// The main process of a plain image; without, the image is one with systemd
+        #[arg(last = true, value_name = "COMMAND")]
+        command: Vec<String>,
+    },
+    /// List images
+    List,
+    /// Take the name of an image away, and the image when no name is left
+    Remove {
+        /// Its name or digest
+        image: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Minos {
+    /// Build kernel and initramfs from a Debian kernel package and the node binary
+    Build {
+        /// The directory to write vmlinuz and initramfs.img to
+        #[arg(short = 'O', long, value_name = "DIR")]
+        out: PathBuf,
+        /// The static layercake-node binary; default: beside this program
+        #[arg(long, value_name = "FILE")]
+        node: Option<PathBuf>,
+        /// A Debian kernel package; without, the current one is downloaded
+        #[arg(long, value_name = "FILE.deb")]
+        kernel: Option<PathBuf>,
+        /// The package to download
+        #[arg(long, value_name = "NAME", default_value = "linux-image-cloud-amd64")]
+        kernel_package: String,
+        /// Which drivers go in
+        #[arg(long, value_enum, default_value = "full")]
+        profile: Profile,
+        /// One more kernel module; may be given several times
+        #[arg(long = "module", value_name = "NAME")]
+        modules: Vec<String>,
+        /// Put in a static busybox, for a shell on the console (kernel command line: layercake.shell)
+        #[arg(long, value_name = "FILE")]
+        shell: Option<PathBuf>,
+        /// Where downloaded packages are kept
+        #[arg(long, value_name = "DIR", default_value = "/var/cache/layercake")]
+        cache: PathBuf,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Profile {
+    /// Virtual machines: small
+    Virtual,
+    /// Servers: the usual network and storage drivers too
+    Full,
+}

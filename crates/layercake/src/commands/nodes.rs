@@ -1,0 +1,236 @@
+//! What nodes are, what is done about them, and what people do to them.
+
+use super::Failure;
+use crate::args::{Output, PowerAction};
+use crate::client::{Client, quoted};
+use crate::show;
+use layercake_server::api::{Commanded, Explained, NodeView};
+use serde_json::{Value, json};
+use std::io::{IsTerminal, Write};
+use std::ops::ControlFlow;
+
+/// Up to how many nodes are switched off without a question.
+const ASK_ABOVE: usize = 1;
+
+fn path(what: &str, nodes: Option<&str>) -> String {
+    nodes.map_or(what.to_owned(), |nodes| format!("{what}?nodes={}", quoted(nodes)))
+}
+
+pub(crate) async fn get(
+    client: &Client,
+    output: Output,
+    nodes: Option<&str>,
+    watch: bool,
+) -> Result<(), Failure> {
+    let path = path("/v1/nodes", nodes);
+    show_nodes(client, output, &path).await?;
+    if !watch {
+        return Ok(());
+    }
+    loop {
+        // Any event that concerns these nodes is a reason to look again.
+        let events = format!("/v1/events?limit=0&follow=true{}", {
+            nodes.map_or(String::new(), |nodes| format!("&nodes={}", quoted(nodes)))
+        });
+        client
+            .stream(&events, |bytes| match bytes.windows(5).any(|w| w == b"data:") {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            })
+            .await?;
+        show::text("");
+        show_nodes(client, output, &path).await?;
+    }
+}
+
+async fn show_nodes(client: &Client, output: Output, path: &str) -> Result<(), Failure> {
+    let nodes: Vec<NodeView> = client.get(path).await?;
+    let names = || nodes.iter().map(|node| node.name.to_string()).collect();
+    let table = || table_of(&nodes);
+    show::answer(output, &serde_json::to_value(&nodes)?, table, names);
+    Ok(())
+}
+
+fn table_of(nodes: &[NodeView]) -> String {
+    let header = ["NODE", "PHYS", "BOOT", "RUN", "IMAGE", "IMAGES", "BUSY", "CONVERGED"];
+    show::table(&header, nodes.iter().map(row))
+}
+
+fn row(node: &NodeView) -> Vec<String> {
+    let state = |key: &str| node.dsc[key].as_str().unwrap_or("-").to_owned();
+    // What is not known to run now is not shown as if it did.
+    let known = node.dsc["image_state"].as_str().is_some();
+    let images = node.dsc["images"].as_object().filter(|_| known);
+    let images = images.into_iter().flatten().map(|(name, image)| {
+        let state = image["state"].as_str().unwrap_or("-");
+        if state == "running" { name.clone() } else { format!("{name} ({state})") }
+    });
+    vec![
+        node.name.to_string(),
+        state("phys_state"),
+        state("boot_state"),
+        state("run_state"),
+        state("image_state"),
+        images.collect::<Vec<_>>().join(", "),
+        state("busy"),
+        match (node.converged, node.held) {
+            (true, _) => "yes".to_owned(),
+            (false, true) => "no, held".to_owned(),
+            (false, false) => "no".to_owned(),
+        },
+    ]
+}
+
+pub(crate) async fn describe(client: &Client, output: Output, nodes: &str) -> Result<(), Failure> {
+    let nodes: Vec<NodeView> = client.get(&path("/v1/nodes", Some(nodes))).await?;
+    let names = || nodes.iter().map(|node| node.name.to_string()).collect();
+    let table = || nodes.iter().map(described).collect::<Vec<_>>().join("\n\n");
+    show::answer(output, &serde_json::to_value(&nodes)?, table, names);
+    Ok(())
+}
+
+/// Everything of a node, wanted beside discovered; `*` marks where they differ.
+fn described(node: &NodeView) -> String {
+    let (mut cfg, mut dsc) = (Vec::new(), Vec::new());
+    flatten("", &node.cfg, &mut cfg);
+    flatten("", &node.dsc, &mut dsc);
+    let mut paths: Vec<&String> = cfg.iter().chain(&dsc).map(|(path, _)| path).collect();
+    paths.sort_unstable();
+    paths.dedup();
+    let find = |side: &[(String, String)], path: &str| {
+        side.iter().find(|(p, _)| p == path).map(|(_, value)| value.clone())
+    };
+    let rows = paths.into_iter().map(|path| {
+        let (wanted, found) = (find(&cfg, path), find(&dsc, path));
+        let differs = wanted.is_some() && found.is_some() && wanted != found;
+        let mark = if differs { "*" } else { "" };
+        vec![path.clone(), wanted.unwrap_or_default(), found.unwrap_or_default(), mark.to_owned()]
+    });
+    format!("{}\n{}", node.name, show::table(&["", "WANTED", "DISCOVERED", ""], rows))
+}
+
+fn flatten(prefix: &str, value: &Value, out: &mut Vec<(String, String)>) {
+    match value {
+        Value::Object(map) => {
+            for (key, inner) in map {
+                let dot = if prefix.is_empty() { "" } else { "." };
+                flatten(&format!("{prefix}{dot}{key}"), inner, out);
+            }
+        }
+        Value::String(text) => out.push((prefix.to_owned(), text.clone())),
+        other => out.push((prefix.to_owned(), other.to_string())),
+    }
+}
+
+pub(crate) async fn explain(client: &Client, output: Output, nodes: &str) -> Result<(), Failure> {
+    let explained: Vec<Explained> = client.get(&path("/v1/explain", Some(nodes))).await?;
+    let names = || explained.iter().map(|node| node.name.to_string()).collect();
+    let table = || {
+        // Every text begins with the name of its node.
+        explained.iter().map(|node| node.text.trim_end()).collect::<Vec<_>>().join("\n")
+    };
+    show::answer(output, &serde_json::to_value(&explained)?, table, names);
+    Ok(())
+}
+
+pub(crate) async fn power(
+    client: &Client,
+    output: Output,
+    action: PowerAction,
+    nodes: &str,
+    yes: bool,
+) -> Result<(), Failure> {
+    let verb = match action {
+        PowerAction::On => "on",
+        PowerAction::Off => "off",
+        PowerAction::Cycle => "cycle",
+        PowerAction::Status => {
+            return get(client, output, Some(nodes), false).await;
+        }
+    };
+    if action != PowerAction::On && !yes {
+        let meant: Vec<NodeView> = client.get(&path("/v1/nodes", Some(nodes))).await?;
+        if meant.len() > ASK_ABOVE {
+            confirm(&format!("power {verb} {} nodes ({nodes})?", meant.len()))?;
+        }
+    }
+    send(client, output, "/v1/power", json!({"action": verb, "nodes": nodes})).await
+}
+
+fn confirm(question: &str) -> Result<(), Failure> {
+    if !std::io::stdin().is_terminal() {
+        return Err(format!("{question} say --yes, since nobody can be asked").into());
+    }
+    let mut out = std::io::stderr();
+    write!(out, "{question} [y/N] ")?;
+    out.flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    match answer.trim() {
+        "y" | "Y" | "yes" => Ok(()),
+        _ => Err("nothing was done".into()),
+    }
+}
+
+pub(crate) async fn command(
+    client: &Client,
+    output: Output,
+    command: &str,
+    nodes: Option<&str>,
+) -> Result<(), Failure> {
+    send(client, output, "/v1/command", json!({"command": command, "nodes": nodes})).await
+}
+
+async fn send(client: &Client, output: Output, path: &str, body: Value) -> Result<(), Failure> {
+    let done: Commanded = client.post_json(path, &body).await?;
+    let names = || done.nodes.iter().map(ToString::to_string).collect::<Vec<_>>();
+    show::answer(output, &serde_json::to_value(&done)?, || done.text.clone(), names);
+    Ok(())
+}
+
+pub(crate) async fn status(client: &Client, output: Output) -> Result<(), Failure> {
+    let status: Value = client.get("/v1/status").await?;
+    let table = || {
+        let mut rows = Vec::new();
+        flatten("", &status, &mut rows);
+        show::table(&["WHAT", ""], rows.into_iter().map(|(what, value)| vec![what, value]))
+    };
+    show::answer(output, &status, table, Vec::new);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn nodes() -> Vec<NodeView> {
+        serde_json::from_value(json!([
+            {"name": "n1", "converged": true, "held": false,
+             "cfg": {"phys_state": "POWER_ON"},
+             "dsc": {"phys_state": "POWER_ON", "run_state": "SYNC", "image_state": "ACTIVE",
+                     "images": {"db": {"state": "exited"}, "web": {"state": "running"}}}},
+            {"name": "n2", "converged": false, "held": true,
+             "cfg": {"phys_state": "POWER_ON"}, "dsc": {"phys_state": "POWER_OFF"}},
+        ]))
+        .unwrap()
+    }
+
+    #[test]
+    fn nodes_are_a_table_whose_every_column_has_a_name() {
+        let lines = [
+            "NODE  PHYS       BOOT  RUN   IMAGE   IMAGES            BUSY  CONVERGED",
+            "n1    POWER_ON   -     SYNC  ACTIVE  db (exited), web  -     yes",
+            "n2    POWER_OFF  -     -     -                         -     no, held",
+        ];
+        assert_eq!(table_of(&nodes()), lines.join("\n"));
+    }
+
+    #[test]
+    fn a_description_marks_where_what_is_wanted_and_what_is_differ() {
+        let text = described(&nodes()[1]);
+        let lines: Vec<Vec<&str>> = text.lines().map(|l| l.split_whitespace().collect()).collect();
+        assert_eq!(lines[0], ["n2"]);
+        assert_eq!(lines[2], ["phys_state", "POWER_ON", "POWER_OFF", "*"]);
+    }
+}

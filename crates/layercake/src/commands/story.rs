@@ -1,0 +1,53 @@
+//! Events in words.
+
+use crate::show;
+use layercake_server::api::{Change, Entry, What};
+
+/// What happened, in one line.
+pub(crate) fn words(entry: &Entry) -> String {
+    let by = &entry.by;
+    match &entry.what {
+        What::Configured { changes } => format!("is to be {} ({by})", list(changes)),
+        What::Removed => format!("removed ({by})"),
+        What::Discovered { changes } => format!("{} ({by})", list(changes)),
+        What::Forgotten { variables } => {
+            let names: Vec<&str> = variables.iter().map(|path| path.as_str()).collect();
+            format!("can no longer be known: {}", names.join(", "))
+        }
+        What::Restored { .. } => "was known before the start; waiting to hear of it".to_owned(),
+        What::Adopted => "heard of again: adopted as it is".to_owned(),
+        What::Converged => "is as it should be".to_owned(),
+        What::Dispatched { mutation, attempt, .. } => format!("{mutation}, attempt {attempt}"),
+        What::Done { mutation, took_ms, .. } => {
+            format!("{mutation} done in {}", show::duration(*took_ms))
+        }
+        What::Failed { mutation, reason, failures, .. } => {
+            format!("{mutation} failed (failure {failures}): {reason}")
+        }
+        What::TimedOut { mutation, failures, .. } => {
+            format!("{mutation} took too long (failure {failures})")
+        }
+        What::Interrupted { mutation, reason, .. } => format!("{mutation} interrupted: {reason}"),
+        What::Held => format!("held ({by})"),
+        What::Released => format!("released ({by})"),
+        What::Frozen => format!("frozen: no disruptive step is taken ({by})"),
+        What::Thawed => format!("thawed ({by})"),
+        What::Retried => format!("failures forgotten ({by})"),
+        What::Quarantined { reason } => format!("given up until somebody helps: {reason}"),
+        What::NoWay { reason } => format!("no way: {reason}"),
+        What::StormHold { lost, nodes } => {
+            format!("{lost} of {nodes} nodes lost at once: every disruptive step is held")
+        }
+        What::StormOver { lost, nodes } => {
+            format!("{lost} of {nodes} nodes lost: disruptive steps go on")
+        }
+    }
+}
+
+fn list(changes: &[Change]) -> String {
+    let one = |change: &Change| match &change.value {
+        Some(value) => format!("{} = {value}", change.path),
+        None => format!("{} gone", change.path),
+    };
+    changes.iter().map(one).collect::<Vec<_>>().join(", ")
+}

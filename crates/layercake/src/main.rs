@@ -1,0 +1,40 @@
+//! The `layercake` command: the server, and the command line that talks to it.
+
+mod args;
+mod client;
+mod commands;
+mod show;
+
+use args::{Cli, Verb};
+use clap::Parser;
+use std::process::ExitCode;
+
+/// Exit code when what was asked for could not be done. Wrong usage is 2, as clap has it.
+const FAILED: u8 = 1;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_logging(matches!(cli.verb, Verb::Serve(_)));
+    match commands::run(cli).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            show::error(error.as_ref());
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// The server logs what it does; everything else only what goes wrong. `LAYERCAKE_LOG` says
+/// otherwise, in the form of tracing's `EnvFilter`.
+fn start_logging(serves: bool) {
+    let default = if serves { "info" } else { "error" };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("LAYERCAKE_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_target(false)
+        .init();
+}
