@@ -293,10 +293,9 @@ impl fmt::Display for Finding {
                 "once {variable} is {value} it stays so: no mutation leads out of it, and none makes \
                  it unknown"
             ),
-            Self::Undiscovered { variable, unknown } => write!(
-                f,
-                "nobody discovers {variable}: mutations move it, but none from {unknown}"
-            ),
+            Self::Undiscovered { variable, unknown } => {
+                write!(f, "nobody discovers {variable}: mutations move it, but none from {unknown}")
+            }
             Self::NeverTaken { mutation } => {
                 write!(f, "{mutation} can never be taken: what it asks for cannot hold together")
             }

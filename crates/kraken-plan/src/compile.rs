@@ -159,9 +159,8 @@ impl ModuleSet {
         if self.by_name.insert(Arc::clone(&name), id).is_some() {
             problems.push(Problem::Twice(name));
         }
-        let cost_micros = u64::try_from(mutation.cost.as_micros()).unwrap_or(u64::MAX >> 16);
         let mutation = Arc::new(mutation);
-        self.steps.push(Step { mutation, from, to, conditions, group: 0, cost_micros });
+        self.steps.push(Step { mutation, from, to, conditions, group: 0 });
     }
 
     fn bits(&self, mutation: &Arc<str>, path: &Path, value: &str) -> Result<Bits, Problem> {

@@ -26,8 +26,6 @@ mod policy;
 mod reach;
 mod search;
 mod set;
-#[cfg(test)]
-mod tests;
 mod word;
 
 pub use cache::PolicyCache;

@@ -31,7 +31,10 @@ pub(crate) struct Hurdles<'a> {
 #[derive(Clone, Copy, PartialEq)]
 enum Hurdle<'a> {
     /// A guard, in whichever mutations it stands.
-    Guard { guard: &'a Guard, excluded: bool },
+    Guard {
+        guard: &'a Guard,
+        excluded: bool,
+    },
     GivenUp(MutationId),
 }
 
@@ -167,8 +170,8 @@ impl<'a> Hurdles<'a> {
             for pair in pairs.iter().filter(|pair| pair.mutation == id) {
                 let mut conditions = self.set.step(id).conditions.iter();
                 let given_up = matches!(pair.hurdle, Hurdle::GivenUp(_));
-                let fails = conditions
-                    .any(|c| Hurdle::of(c) == pair.hurdle && !c.met(state, self.facts));
+                let fails =
+                    conditions.any(|c| Hurdle::of(c) == pair.hurdle && !c.met(state, self.facts));
                 if (given_up || fails) && !met.contains(pair) {
                     met.push(*pair);
                 }
@@ -196,8 +199,8 @@ fn choices(of: usize, size: usize) -> impl Iterator<Item = Vec<usize>> {
     std::iter::successors((size <= of).then(|| (0..size).collect()), move |last: &Vec<usize>| {
         let at = (0..size).rev().find(|at| last[*at] + size - at < of)?;
         let mut next = last.clone();
-        for place in at..size {
-            next[place] = last[at] + 1 + place - at;
+        for (further, place) in next[at..].iter_mut().enumerate() {
+            *place = last[at] + 1 + further;
         }
         Some(next)
     })

@@ -25,7 +25,11 @@ pub(crate) struct Found {
 
 pub(crate) enum Outcome {
     /// The cheapest way leads to this state, from where the rest is known.
-    Way { found: StateMap<Found>, end: State, whole: u64 },
+    Way {
+        found: StateMap<Found>,
+        end: State,
+        whole: u64,
+    },
     /// None of these states leads to the goal.
     NoWay(StateMap<Found>),
     GaveUp,

@@ -107,7 +107,6 @@ pub(crate) struct Step {
     pub(crate) to: Bits,
     pub(crate) conditions: Vec<Condition>,
     pub(crate) group: usize,
-    pub(crate) cost_micros: u64,
 }
 
 impl Step {

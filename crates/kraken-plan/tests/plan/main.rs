@@ -1,0 +1,10 @@
+//! Planning, seen from outside: policies, knowability, explanations, findings and refusals.
+
+#![allow(clippy::unwrap_used)]
+
+mod checking;
+mod explaining;
+mod knowing;
+mod policies;
+mod refusing;
+mod words;

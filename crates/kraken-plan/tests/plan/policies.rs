@@ -1,0 +1,190 @@
+//! The next step, and what it takes to find it.
+
+use crate::words::*;
+use kraken_model::Document;
+use kraken_plan::{Costs, Goal, Guard, Mutation, PolicyCache, Step};
+
+const UXY: &[&str] = &["U", "X", "Y"];
+
+#[test]
+fn the_cheapest_way_is_taken_and_of_equal_ones_the_first_declared() {
+    let case = Case::new(
+        &[("a", &["U", "X", "Y", "Z"])],
+        vec![
+            moving("direct", "a", "X", "Z").cost(seconds(9)),
+            moving("there", "a", "X", "Y").cost(seconds(4)),
+            moving("dear", "a", "Y", "Z").cost(seconds(5)),
+            moving("on", "a", "Y", "Z").cost(seconds(4)),
+            moving("same", "a", "Y", "Z").cost(seconds(4)),
+        ],
+        &[("a", "Z")],
+    );
+    assert_eq!(case.way(&[("a", "X")]), ("there on".to_owned(), 8));
+    assert_eq!(case.next(&[("a", "Z")]), Step::Done);
+    assert_eq!(case.next(&[]), Step::NoWay, "nothing leads out of being unknown");
+}
+
+#[test]
+fn configured_to_be_unknown_means_that_it_does_not_matter() {
+    let case = Case::new(&[("a", UXY)], vec![moving("x", "a", "U", "X")], &[("a", "U")]);
+    assert_eq!(case.next(&[]), Step::Done);
+    assert_eq!(case.next(&[("a", "X")]), Step::Done);
+}
+
+#[test]
+fn a_step_that_failed_is_dear_and_one_that_was_given_up_is_closed() {
+    let mutations =
+        || vec![moving("short", "a", "U", "X"), moving("long", "a", "U", "X").cost(seconds(3))];
+    let mut case = Case::new(&[("a", UXY)], mutations(), &[("a", "X")]);
+    let short = case.set.mutation_named("m.short").unwrap();
+    case.costs.penalise(short, seconds(5));
+    assert_eq!(case.way(&[]), ("long".to_owned(), 3));
+    case.block("long");
+    assert_eq!(case.way(&[]), ("short".to_owned(), 6));
+    case.block("short");
+    assert_eq!(case.next(&[]), Step::NoWay);
+    case.costs.clear(short);
+    assert_eq!(case.way(&[]), ("short".to_owned(), 1));
+}
+
+#[test]
+fn a_part_without_a_way_does_not_keep_the_others_from_theirs() {
+    let case = Case::new(
+        &[("a", UXY), ("b", UXY)],
+        vec![moving("a", "a", "U", "X"), moving("b", "b", "U", "X")],
+        &[("a", "Y"), ("b", "X")],
+    );
+    assert_eq!(case.way(&[]), ("b".to_owned(), 1));
+    assert_eq!(case.next(&[("b", "X")]), Step::NoWay);
+}
+
+/// Every value of a variable can be left for the next; `guard` is asked by all.
+fn steps(name: &str, guard: Option<&Guard>) -> Vec<Mutation> {
+    let step = |label: String, from, to| {
+        let step = moving(&label, name, from, to);
+        guard.map_or(step.clone(), |guard| step.requires(guard.clone()))
+    };
+    vec![step(format!("{name}1"), "U", "X"), step(format!("{name}2"), "X", "Y")]
+}
+
+#[test]
+fn what_nothing_ties_together_is_planned_apart() {
+    let names = ["a", "b", "c", "d", "e", "g", "h", "i"];
+    let variables: Vec<(&str, &[&str])> = names.iter().map(|name| (*name, UXY)).collect();
+    let goal: Vec<(&str, &str)> = names.iter().map(|name| (*name, "Y")).collect();
+    let mutations = names.iter().flat_map(|name| steps(name, None)).collect();
+    let case = Case::new(&variables, mutations, &goal);
+    let mut policy = case.policy();
+    assert_eq!(policy.path(case.state(&[])).len(), 16);
+    assert!(policy.visited() <= 3 * names.len(), "{} of 6,561 states", policy.visited());
+}
+
+#[test]
+fn a_variable_that_nothing_moves_ties_nothing_together() {
+    let names = ["a", "b", "c", "d", "e", "g", "h", "i"];
+    let mut variables: Vec<(&str, &[&str])> = names.iter().map(|name| (*name, UXY)).collect();
+    variables.push(("busy", &["UNKNOWN", "FREE", "BUSY"]));
+    let goal: Vec<(&str, &str)> = names.iter().map(|name| (*name, "Y")).collect();
+    let spared = |mutation: Mutation| mutation.excludes(Guard::is("busy", "BUSY"));
+    let mutations = names.iter().flat_map(|name| steps(name, None)).map(spared).collect();
+    let case = Case::new(&variables, mutations, &goal);
+    let mut policy = case.policy();
+    assert_eq!(policy.path(case.state(&[("busy", "FREE")])).len(), 16);
+    assert!(policy.visited() <= 3 * names.len(), "{} states", policy.visited());
+    assert_eq!(policy.next(case.state(&[("busy", "BUSY")])), Step::NoWay);
+}
+
+#[test]
+fn services_that_hang_on_one_switch_are_not_multiplied() {
+    let names: Vec<String> = (0..12).map(|n| format!("s{n:02}")).collect();
+    let mut variables: Vec<(&str, &[&str])> = vec![("power", &["U", "OFF", "ON"])];
+    variables.extend(names.iter().map(|name| (name.as_str(), UXY)));
+    let mut goal = vec![("power", "ON")];
+    goal.extend(names.iter().map(|name| (name.as_str(), "Y")));
+    let power = Guard::is("power", "ON");
+    let mut mutations =
+        vec![moving("look", "power", "U", "OFF"), moving("on", "power", "OFF", "ON")];
+    mutations.extend(names.iter().flat_map(|name| steps(name, Some(&power))));
+    let case = Case::new(&variables, mutations, &goal);
+    let mut policy = case.policy();
+    assert_eq!(policy.path(case.state(&[])).len(), 2 + 2 * names.len());
+    assert!(policy.visited() < 2000, "{} of 1,594,323 states", policy.visited());
+}
+
+#[test]
+fn a_chain_of_guards_is_found_link_by_link() {
+    let names: Vec<String> = (0..12).map(|n| format!("c{n:02}")).collect();
+    let variables: Vec<(&str, &[&str])> = names.iter().map(|n| (n.as_str(), UXY)).collect();
+    let mut mutations = steps(&names[0], None);
+    for pair in names.windows(2) {
+        mutations.extend(steps(&pair[1], Some(&Guard::is(&pair[0], "Y"))));
+    }
+    let case = Case::new(&variables, mutations, &[(names[11].as_str(), "Y")]);
+    let mut policy = case.policy();
+    assert_eq!(policy.path(case.state(&[])).len(), 24);
+    assert!(policy.visited() < 2000, "{} states", policy.visited());
+}
+
+#[test]
+fn what_is_out_of_reach_is_said_without_a_search() {
+    let names: Vec<String> = (0..20).map(|n| format!("v{n:02}")).collect();
+    let mut variables: Vec<(&str, &[&str])> = names.iter().map(|n| (n.as_str(), UXY)).collect();
+    variables.push(("z", UXY));
+    // All twenty are tied together, and nothing ever makes z Y.
+    let hub = Guard::is("z", "X");
+    let mut mutations: Vec<_> = names.iter().flat_map(|n| steps(n, Some(&hub))).collect();
+    mutations.push(moving("z", "z", "U", "X"));
+    let mut goal: Vec<(&str, &str)> = names.iter().map(|n| (n.as_str(), "Y")).collect();
+    goal.push(("z", "Y"));
+    let case = Case::new(&variables, mutations, &goal);
+    let mut policy = case.policy();
+    assert_eq!(policy.next(case.state(&[])), Step::NoWay);
+    assert_eq!(policy.visited(), 0);
+}
+
+#[test]
+fn nodes_that_look_alike_share_one_policy() {
+    let mutations = vec![moving("x", "a", "U", "X"), moving("y", "a", "U", "Y")];
+    let case = Case::new(&[("a", UXY)], mutations, &[("a", "X")]);
+    let mut cache = PolicyCache::default();
+    let goals = ["X", "Y"].map(|value| case.set.goal(&doc(&[("a", value)])));
+    for goal in goals.into_iter().cycle().take(100) {
+        let step = cache.next(&case.set, goal, case.facts, &Costs::declared(), case.state(&[]));
+        assert!(matches!(step, Step::Take { .. }), "{step:?}");
+    }
+    assert_eq!(cache.len(), 2);
+}
+
+#[test]
+fn there_is_an_end_to_how_many_policies_are_kept() {
+    let case = Case::new(&[("a", UXY)], vec![moving("x", "a", "U", "X")], &[]);
+    let goal: Goal = case.set.goal(&doc(&[("a", "X")]));
+    let mut cache = PolicyCache::default();
+    for penalty in 0..5000 {
+        let mut costs = Costs::declared();
+        costs.penalise(case.set.mutation_named("m.x").unwrap(), seconds(penalty));
+        let _ = cache.next(&case.set, goal, case.facts, &costs, case.state(&[]));
+        assert!(cache.len() <= 1024);
+    }
+    // What was thrown away is simply worked out again.
+    let step = cache.next(&case.set, goal, case.facts, &Costs::declared(), case.state(&[]));
+    assert!(matches!(step, Step::Take { .. }));
+}
+
+#[test]
+fn facts_of_either_document_open_and_close_ways() {
+    let mutations = vec![
+        moving("asked", "a", "U", "X").requires(Guard::wanted("f", true)),
+        moving("found", "a", "U", "X").cost(seconds(2)).excludes(Guard::is("f", true)),
+    ];
+    let mut case = Case::new(&[("a", UXY)], mutations, &[("a", "X")]);
+    let mut yes = Document::new();
+    yes.set(kraken_model::Path::known("f"), true);
+    let no = Document::new();
+    for (cfg, dsc, way) in
+        [(&yes, &no, "asked"), (&no, &no, "found"), (&yes, &yes, "asked"), (&no, &yes, "")]
+    {
+        case.facts = case.set.facts(cfg, dsc);
+        assert_eq!(case.way(&[]).0, way);
+    }
+}
