@@ -21,12 +21,15 @@ impl Tally {
     /// The count of a run that printed `output` and ended well or not. A run without a summary counts as
     /// one; a run that failed with nothing counted as failed (it did not compile) has one failure.
     pub(crate) fn of_run(output: &str, ok: bool) -> Self {
-        let mut found = None;
-        for line in output.lines().map(str::trim) {
-            if let Some(tally) = nextest(line).or_else(|| cargo_test(line)).or_else(|| own(line)) {
-                *found.get_or_insert_with(Self::default) += tally;
-            }
-        }
+        // A summary of nextest has counted what the tests that failed print of themselves.
+        let of = |read: fn(&str) -> Option<Self>| {
+            let found = output.lines().filter_map(|line| read(line.trim()));
+            found.reduce(|mut sum, tally| {
+                sum += tally;
+                sum
+            })
+        };
+        let found = of(nextest).or_else(|| of(|line| cargo_test(line).or_else(|| own(line))));
         match (found, ok) {
             (Some(tally), false) if tally.failed == 0 => Self { failed: 1, ..tally },
             (Some(tally), _) => tally,
@@ -85,6 +88,9 @@ mod tests {
                      test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.16s";
         assert_eq!(Tally::of_run(cargo, false), tally(4, 2));
         assert_eq!(Tally::of_run("x\n6 passed, 0 failed\n", true), tally(6, 0));
+        let failed = "test result: FAILED. 0 passed; 1 failed; 0 ignored\n";
+        let twice = format!("{failed}{nextest}");
+        assert_eq!(Tally::of_run(&twice, false), tally(16, 3), "told of twice, counted once");
     }
 
     #[test]
