@@ -58,8 +58,8 @@ mod tests {
         let keeper = Keeper::new(Box::new(Memory::default()));
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.max_blocking_threads(1).build().unwrap();
-        let (begun, has_begun) = std::sync::mpsc::channel();
-        let (release, released) = std::sync::mpsc::channel::<()>();
+        let (begun, has_begun) = std::sync::mpsc::sync_channel(1);
+        let (release, released) = std::sync::mpsc::sync_channel::<()>(1);
         let first = keeper.clone();
         runtime.spawn(async move {
             let work = move |_: &mut dyn Store| {
