@@ -283,7 +283,8 @@ impl Engine {
         let is_effect = changes.iter().any(|c| {
             mutation.effects.iter().any(|effect| {
                 let said = c.value.as_ref().and_then(|value| value.as_text());
-                effect.variable == c.path && said == Some(effect.to.as_ref())
+                let mut ends = std::iter::once(&effect.to).chain(&effect.or);
+                effect.variable == c.path && ends.any(|end| said == Some(end.as_ref()))
             })
         });
         let name = || Arc::clone(&mutation.name);

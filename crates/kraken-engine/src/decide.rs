@@ -4,8 +4,8 @@ use crate::gates::Place;
 use crate::node::{Node, Standing};
 use crate::status::Want;
 use crate::{Engine, Output, Role, What};
-use kraken_model::{Millis, Side};
-use kraken_plan::{Context, Guard, ModuleSet, Mutation, MutationId, State, Step, Test};
+use kraken_model::Millis;
+use kraken_plan::{Context, MutationId, State, Step};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -176,6 +176,7 @@ impl Engine {
             (value != is).then(|| Want {
                 variable: variable.path.clone(),
                 value: Arc::clone(value),
+                or: Vec::new(),
                 is: Arc::clone(is),
             })
         });
@@ -194,7 +195,7 @@ impl Engine {
         if step == Step::Done {
             return Err("the node is as it should be without it");
         }
-        if !may_still_come(&self.set, id, node) {
+        if !self.set.may_still_come(id, node.state, node.facts) {
             return Err("what it needs no longer holds");
         }
         let after = self.set.after(id, state, node.facts);
@@ -208,29 +209,5 @@ impl Engine {
             (Step::NoWay | Step::TooLarge, Step::Take { .. }) => Ok(()),
             _ => Err("it no longer leads to where the node should be"),
         }
-    }
-}
-
-/// Whether a step can still come to its end: what it requires holds, what it excludes does not, and
-/// each variable that it moves is where it began or where it goes.
-fn may_still_come(set: &ModuleSet, id: MutationId, node: &Node) -> bool {
-    let mutation: &Mutation = set.mutation(id);
-    mutation.requires.iter().all(|guard| holds(set, guard, node))
-        && !mutation.excludes.iter().any(|guard| holds(set, guard, node))
-        && mutation.effects.iter().all(|effect| {
-            set.variable(effect.variable.as_str()).is_some_and(|variable| {
-                let is = variable.value(node.state);
-                *is == effect.from || *is == effect.to
-            })
-        })
-}
-
-fn holds(set: &ModuleSet, guard: &Guard, node: &Node) -> bool {
-    let variable = (guard.side == Side::Dsc).then(|| set.variable(guard.path.as_str())).flatten();
-    let Some(variable) = variable else { return guard.holds(&node.cfg, &node.dsc) };
-    let is = variable.value(node.state);
-    match &guard.test {
-        Test::Present => *is != variable.values[0],
-        Test::Is(value) => value.as_text() == Some(is),
     }
 }

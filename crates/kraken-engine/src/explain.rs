@@ -149,6 +149,7 @@ impl Engine {
             (*is != effect.to).then(|| Want {
                 variable: effect.variable.clone(),
                 value: Arc::clone(&effect.to),
+                or: effect.or.clone(),
                 is: Arc::clone(is),
             })
         });

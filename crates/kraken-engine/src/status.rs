@@ -126,13 +126,18 @@ pub struct Want {
     pub variable: Path,
     /// What it should be.
     pub value: Arc<str>,
+    /// What does as well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub or: Vec<Arc<str>>,
     /// What it is.
     pub is: Arc<str>,
 }
 
 impl fmt::Display for Want {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} = {} (is {})", self.variable, self.value, self.is)
+        write!(f, "{} = {}", self.variable, self.value)?;
+        self.or.iter().try_for_each(|value| write!(f, " or {value}"))?;
+        write!(f, " (is {})", self.is)
     }
 }
 

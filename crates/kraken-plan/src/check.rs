@@ -1,6 +1,6 @@
 //! Checking a module set: what its author did not mean.
 
-use crate::set::{Compiled, ModuleSet, MutationId, State, Variable};
+use crate::set::{Compiled, Condition, ModuleSet, MutationId, State, Variable};
 use crate::word::StateMap;
 use kraken_model::{Path, Side};
 use serde::Serialize;
@@ -101,7 +101,7 @@ pub fn check(set: &ModuleSet) -> Vec<Finding> {
 }
 
 fn is_moved(set: &ModuleSet, variable: &Variable) -> bool {
-    set.steps.iter().any(|step| step.to.mask & variable.mask != 0)
+    set.steps.iter().any(|step| step.moved() & variable.mask != 0)
 }
 
 fn undiscovered(set: &ModuleSet) -> impl Iterator<Item = &Variable> {
@@ -159,11 +159,17 @@ impl<'a> Explored<'a> {
                 let leads = self.set.steps.iter().any(|step| {
                     let fallback = step.mutation.on_timeout.as_ref();
                     let fallback = fallback.filter(|f| f.variable == variable.path);
-                    step.to.mask & value.mask != 0 && holds(step.to.value)
+                    step.outcomes.iter().any(|to| to.mask & value.mask != 0 && holds(to.value))
                         || fallback.is_some_and(|f| variable.bits(&f.value) == Some(value))
                 });
                 let named = self.set.steps.iter().any(|step| {
-                    let guarded = |c: &crate::set::Condition| matches!(c.test, Compiled::Bits(b) if b == value);
+                    let guarded = |c: &Condition| match c.test {
+                        Compiled::Bits(bits) => bits == value,
+                        Compiled::OneOf(among) => {
+                            among.mask == value.mask && among.holds(State(value.value))
+                        }
+                        Compiled::NotBits(_) | Compiled::Fact(_) => false,
+                    };
                     step.from.mask & value.mask != 0 && holds(step.from.value)
                         || step.conditions.iter().any(guarded)
                 });
@@ -182,7 +188,9 @@ impl<'a> Explored<'a> {
             if !self.set.applies(*id, state, facts) {
                 continue;
             }
-            after.push((*id, self.number(self.set.after(*id, state, facts))));
+            for to in &self.set.step(*id).outcomes {
+                after.push((*id, self.number(self.set.outcome(*to, state, facts))));
+            }
             let fallback = self.set.mutation(*id).on_timeout.as_ref();
             let bits = fallback
                 .and_then(|f| self.set.variable(f.variable.as_str())?.bits(&f.value))
@@ -250,7 +258,7 @@ impl<'a> Explored<'a> {
 
     fn is_meant(&self, variable: &Variable, value: &Arc<str>) -> bool {
         let mut effects = self.steps.iter().flat_map(|id| &self.set.mutation(*id).effects);
-        effects.any(|effect| effect.variable == variable.path && effect.to == *value)
+        effects.any(|e| e.variable == variable.path && (e.to == *value || e.or.contains(value)))
     }
 
     /// Whether a mutation without a limit to its attempts can be taken again after it fell back.

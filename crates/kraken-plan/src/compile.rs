@@ -1,8 +1,8 @@
 //! From declarations to masks: what [`ModuleSet::new`] does, and what it refuses.
 
-use crate::mutation::{Guard, Mutation, Test};
-use crate::set::{Bits, Compiled, Condition, ModuleSet, MutationId, Step, VarId, Variable};
-use kraken_model::{Path, Registry, Side};
+use crate::mutation::{Effect, Guard, Mutation, Test};
+use crate::set::{Among, Bits, Compiled, Condition, ModuleSet, MutationId, Step, VarId, Variable};
+use kraken_model::{Path, Registry, Side, Value};
 use std::sync::Arc;
 
 /// How many different guards on facts there can be: the bits of [`Facts`](crate::Facts).
@@ -10,6 +10,12 @@ const MAX_FACTS: usize = 64;
 
 /// How many mutations there can be: far fewer than a [`MutationId`] can tell apart.
 const MAX_MUTATIONS: usize = 1 << 15;
+
+/// How many values a variable can have: a guard that names some has a bit for each.
+const MAX_VALUES: usize = 128;
+
+/// How many outcomes a mutation can have.
+const MAX_OUTCOMES: usize = 64;
 
 /// A declaration that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,6 +51,25 @@ pub enum Problem {
         path: Path,
         /// The value.
         value: String,
+    },
+    /// A number is asked of a variable.
+    #[error("{mutation} compares {path} with a number, but it is a variable: name its values")]
+    NoNumber {
+        /// The mutation.
+        mutation: Arc<str>,
+        /// The variable.
+        path: Path,
+    },
+    /// More outcomes than are looked at.
+    #[error("{0} has more than {MAX_OUTCOMES} outcomes: make several mutations of it")]
+    TooManyOutcomes(Arc<str>),
+    /// More values than a variable can have.
+    #[error("{path} has {values} values, and {MAX_VALUES} are possible: make it a fact")]
+    TooManyValues {
+        /// The variable.
+        path: Path,
+        /// How many it has.
+        values: usize,
     },
     /// More bits than a state holds.
     #[error("the variables need {0} bits, and a state has 128: use fewer variables or values")]
@@ -102,6 +127,10 @@ impl ModuleSet {
         let mut shift = 0;
         for (path, values) in registry.variables() {
             let width = usize::BITS - (values.len() - 1).leading_zeros();
+            if values.len() > MAX_VALUES {
+                let (path, values) = (Path::known(path), values.len());
+                problems.push(Problem::TooManyValues { path, values });
+            }
             if shift + width > u128::BITS {
                 problems.push(Problem::TooManyBits(shift + width));
                 return;
@@ -126,21 +155,20 @@ impl ModuleSet {
         if mutation.effects.is_empty() {
             problems.push(Problem::NoEffect(Arc::clone(&name)));
         }
-        let (mut from, mut to) = (Bits::default(), Bits::default());
+        let (mut from, mut outcomes) = (Bits::default(), vec![Bits::default()]);
         for effect in &mutation.effects {
-            let before = self.bits(&name, &effect.variable, &effect.from);
-            let after = self.bits(&name, &effect.variable, &effect.to);
-            match (before, after) {
-                (Ok(before), Ok(after)) if before != after && from.mask & before.mask == 0 => {
+            match self.effect(&name, effect, from) {
+                Ok((before, after)) => {
                     from = from.and(before).unwrap_or(from);
-                    to = to.and(after).unwrap_or(to);
+                    let with = |to: &Bits| outcomes.iter().filter_map(|o| o.and(*to)).collect();
+                    outcomes = after.iter().flat_map(|to| -> Vec<Bits> { with(to) }).collect();
+                    outcomes.truncate(MAX_OUTCOMES + 1);
                 }
-                (Err(problem), _) | (_, Err(problem)) => problems.push(problem),
-                _ => problems.push(Problem::BadEffect {
-                    mutation: Arc::clone(&name),
-                    variable: effect.variable.clone(),
-                }),
+                Err(problem) => problems.push(problem),
             }
+        }
+        if outcomes.len() > MAX_OUTCOMES {
+            problems.push(Problem::TooManyOutcomes(Arc::clone(&name)));
         }
         let mut conditions = Vec::new();
         let required = mutation.requires.iter().map(|guard| (guard, false));
@@ -160,7 +188,27 @@ impl ModuleSet {
             problems.push(Problem::Twice(name));
         }
         let mutation = Arc::new(mutation);
-        self.steps.push(Step { mutation, from, to, conditions, group: 0 });
+        self.steps.push(Step { mutation, from, outcomes, conditions, group: 0 });
+    }
+
+    /// Where an effect begins, and where it may end: where it is expected to first.
+    fn effect(
+        &self,
+        mutation: &Arc<str>,
+        effect: &Effect,
+        others: Bits,
+    ) -> Result<(Bits, Vec<Bits>), Problem> {
+        let before = self.bits(mutation, &effect.variable, &effect.from)?;
+        let mut after = Vec::with_capacity(1 + effect.or.len());
+        for value in std::iter::once(&effect.to).chain(&effect.or) {
+            let bits = self.bits(mutation, &effect.variable, value)?;
+            if bits == before || after.contains(&bits) || others.mask & before.mask != 0 {
+                let (mutation, variable) = (Arc::clone(mutation), effect.variable.clone());
+                return Err(Problem::BadEffect { mutation, variable });
+            }
+            after.push(bits);
+        }
+        Ok((before, after))
     }
 
     fn bits(&self, mutation: &Arc<str>, path: &Path, value: &str) -> Result<Bits, Problem> {
@@ -182,14 +230,24 @@ impl ModuleSet {
         excluded: bool,
     ) -> Result<Condition, Problem> {
         let variable = (guard.side == Side::Dsc).then(|| self.by_path.get(&guard.path)).flatten();
-        let test = match (variable, &guard.test) {
-            (Some(var), Test::Present) => {
-                let mask = self.variables[usize::from(var.0)].mask;
-                Compiled::NotBits(Bits { mask, value: 0 })
+        let bits = |value: &Value| self.bits(mutation, &guard.path, &value.to_string());
+        let test = match (variable.map(|v| &self.variables[usize::from(v.0)]), &guard.test) {
+            (Some(variable), Test::Present) => {
+                Compiled::NotBits(Bits { mask: variable.mask, value: 0 })
             }
-            (Some(_), Test::Is(value)) => {
-                let value = value.to_string();
-                Compiled::Bits(self.bits(mutation, &guard.path, &value)?)
+            (Some(_), Test::Is(value)) => Compiled::Bits(bits(value)?),
+            (Some(_), Test::IsNot(value)) => Compiled::NotBits(bits(value)?),
+            (Some(variable), Test::OneOf(values)) => {
+                let (mask, shift) = (variable.mask, variable.shift);
+                let values = values.iter().try_fold(0, |set, value| {
+                    let index = u32::try_from(bits(value)?.value >> shift).unwrap_or(u32::MAX);
+                    Ok(set | 1_u128.checked_shl(index).unwrap_or(0))
+                })?;
+                Compiled::OneOf(Among { mask, shift, values })
+            }
+            (Some(_), Test::AtLeast(_) | Test::AtMost(_)) => {
+                let (mutation, path) = (Arc::clone(mutation), guard.path.clone());
+                return Err(Problem::NoNumber { mutation, path });
             }
             (None, _) => {
                 let known = self.facts.iter().position(|fact| fact == guard);
@@ -207,10 +265,10 @@ impl ModuleSet {
     /// there are few variables). What no mutation moves ties nothing together: `busy` may stand in
     /// every guard, and the services it spares are planned apart all the same.
     fn find_groups(&mut self) {
-        let moved = self.steps.iter().fold(0, |mask, step| mask | step.from.mask);
+        let moved = self.steps.iter().fold(0, |mask, step| mask | step.moved());
         let mut group: Vec<usize> = (0..self.variables.len()).collect();
         for step in &self.steps {
-            let tied = (step.from.mask | step.reads()) & moved;
+            let tied = (step.moved() | step.reads()) & moved;
             let others: Vec<usize> = (0..self.variables.len())
                 .filter(|v| self.variables[*v].mask & tied != 0)
                 .map(|v| group[v])
@@ -228,7 +286,7 @@ impl ModuleSet {
             variable.group = labels.binary_search(&label).unwrap_or(0);
         }
         for (index, step) in self.steps.iter_mut().enumerate() {
-            let first = self.variables.iter().find(|v| v.mask & step.from.mask != 0);
+            let first = self.variables.iter().find(|v| v.mask & step.moved() != 0);
             step.group = first.map_or(0, |variable| variable.group);
             let id = MutationId(u16::try_from(index).unwrap_or(u16::MAX));
             self.groups[step.group].push(id);

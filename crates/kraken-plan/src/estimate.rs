@@ -52,7 +52,7 @@ impl Estimate {
         let mut views: Vec<View> =
             wanted.iter().map(|at| View::around(set, *at, moves, size)).collect();
         let payer = |step: &Move| {
-            let moved = set.step(step.id).to.mask;
+            let moved = step.to.mask;
             let own = wanted.iter().position(|at| set.variables[*at].mask & moved != 0);
             own.or_else(|| views.iter().position(|view| view.mask & moved != 0))
         };
@@ -80,8 +80,8 @@ impl View {
         let mut at = 0;
         while at < chosen.len() {
             let moved = set.variables[chosen[at]].mask;
-            let steps = moves.iter().map(|step| set.step(step.id));
-            let steps = steps.filter(|step| step.to.mask & moved != 0);
+            let steps = moves.iter().map(|by| set.step(by.id));
+            let steps = steps.filter(|step| step.moved() & moved != 0);
             let tied = steps.fold(0, |tied, step| tied | step.from.mask | step.reads());
             for (other, candidate) in set.variables.iter().enumerate() {
                 let more = states.saturating_mul(candidate.values.len());
@@ -148,8 +148,9 @@ impl View {
             for (at, candidate) in moves.iter().enumerate() {
                 let step = set.step(candidate.id);
                 let fits = (step.from.value ^ seen.value) & step.from.mask & self.mask == 0;
-                if fits && step.to.mask & self.mask != 0 && step.guards_may_hold(seen, facts) {
-                    let after = seen.value & !step.to.mask | step.to.value & self.mask;
+                let to = candidate.to;
+                if fits && to.mask & self.mask != 0 && step.guards_may_hold(seen, facts) {
+                    let after = seen.value & !to.mask | to.value & self.mask;
                     back[self.index(State(after))].push((index, price(at)));
                 }
             }

@@ -20,20 +20,25 @@ const FINE: usize = 4096;
 /// How many states a group remembers; beyond, it begins anew.
 const MAX_KNOWN: usize = 2 * MAX_VISITED;
 
+/// What an outcome costs that a mutation is not expected to have, in microseconds: an hour, so that
+/// it is counted on only where nothing else leads to the goal.
+const UNEXPECTED: u64 = 3_600_000_000;
+
 /// What is known of a state of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Known {
     Done,
-    /// The next mutation, and the cost to go with it.
-    Next(MutationId, u64),
+    /// The next move, and the cost to go with it.
+    Next(Move, u64),
     NoWay,
     TooLarge,
 }
 
-/// A mutation as a search sees it.
-#[derive(Clone, Copy, Debug)]
+/// A mutation with one of its outcomes, as a search sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Move {
     pub(crate) id: MutationId,
+    pub(crate) to: Bits,
     /// In microseconds.
     pub(crate) price: u64,
 }
@@ -70,12 +75,16 @@ impl Group {
         let mask = set.group_mask(index);
         let own = set.variables.iter().filter(|v| v.group == index).fold(0, |m, v| m | v.mask);
         let goal = Bits { mask: goal.0.mask & own, value: goal.0.value & own };
-        let possible = |id: &MutationId| {
-            let step = set.step(*id);
-            let price = costs.micros(*id, step.mutation.cost)?;
-            step.guards_may_hold(Bits::default(), facts).then_some(Move { id: *id, price })
+        let possible = |id: MutationId| {
+            let step = set.step(id);
+            let price = costs.micros(id, step.mutation.cost)?;
+            step.guards_may_hold(Bits::default(), facts).then(move || {
+                let dearer = std::iter::once(0).chain(std::iter::repeat(UNEXPECTED));
+                let outcomes = step.outcomes.iter().zip(dearer);
+                outcomes.map(move |(to, more)| Move { id, to: *to, price: price + more })
+            })
         };
-        let moves = set.groups[index].iter().filter_map(possible).collect();
+        let moves = set.groups[index].iter().copied().filter_map(possible).flatten().collect();
         let known = StateMap::default();
         let group = Self { mask, goal, moves, known, estimates: None, visited: 0 };
         (goal.mask != 0).then_some(group)
@@ -111,7 +120,7 @@ impl Group {
     fn remember(&mut self, found: &StateMap<Found>, start: State, end: State, whole: u64) {
         let mut state = end;
         while state != start {
-            let Found { before, by, .. } = found[&state];
+            let Some((before, by)) = found[&state].from else { break };
             self.known.insert(before, Known::Next(by, whole - found[&before].spent));
             state = before;
         }

@@ -45,6 +45,10 @@ pub struct Effect {
     pub from: Arc<str>,
     /// The value it is expected to have after.
     pub to: Arc<str>,
+    /// Other values that may be found instead: power may be found on or off. The step is done with
+    /// any of them. The planner counts on one of these only where nothing else leads to the goal.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub or: Vec<Arc<str>>,
 }
 
 /// A condition on one value of one of a node's documents.
@@ -58,12 +62,21 @@ pub struct Guard {
     pub test: Test,
 }
 
-/// What a guard asks of a value. A variable that is absent has its first value: unknown.
+/// What a guard asks of a value. A variable that is absent has its first value: unknown. A fact that is
+/// absent is no value at all, so of all these only [`Test::IsNot`] holds for it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Test {
     /// It is this one.
     Is(Value),
+    /// It is not this one.
+    IsNot(Value),
+    /// It is one of these.
+    OneOf(Vec<Value>),
+    /// It is a number, and not less than this one. Only for facts.
+    AtLeast(i64),
+    /// It is a number, and not more than this one. Only for facts.
+    AtMost(i64),
     /// There is one (for a fact), or it is known (for a variable).
     Present,
 }
@@ -132,7 +145,17 @@ impl Mutation {
     #[must_use]
     pub fn moves(mut self, variable: &str, from: &str, to: &str) -> Self {
         let variable = Path::known(variable);
-        self.effects.push(Effect { variable, from: from.into(), to: to.into() });
+        let (from, to, or) = (from.into(), to.into(), Vec::new());
+        self.effects.push(Effect { variable, from, to, or });
+        self
+    }
+
+    /// The variable that was named last may be found to have this value instead.
+    #[must_use]
+    pub fn or_finds(mut self, value: &str) -> Self {
+        if let Some(effect) = self.effects.last_mut() {
+            effect.or.push(value.into());
+        }
         self
     }
 
@@ -187,31 +210,49 @@ impl Mutation {
 }
 
 impl Guard {
+    /// Asks something of what was discovered.
+    #[must_use]
+    pub fn found(path: &str, test: Test) -> Self {
+        Self { side: Side::Dsc, path: Path::known(path), test }
+    }
+
+    /// Asks something of what is configured.
+    #[must_use]
+    pub fn asked(path: &str, test: Test) -> Self {
+        Self { side: Side::Cfg, path: Path::known(path), test }
+    }
+
     /// A discovered variable or fact has this value.
     #[must_use]
     pub fn is(path: &str, value: impl Into<Value>) -> Self {
-        Self { side: Side::Dsc, path: Path::known(path), test: Test::Is(value.into()) }
+        Self::found(path, Test::Is(value.into()))
     }
 
     /// A configured fact has this value.
     #[must_use]
     pub fn wanted(path: &str, value: impl Into<Value>) -> Self {
-        Self { side: Side::Cfg, path: Path::known(path), test: Test::Is(value.into()) }
+        Self::asked(path, Test::Is(value.into()))
     }
 
     /// A fact is configured.
     #[must_use]
     pub fn configured(path: &str) -> Self {
-        Self { side: Side::Cfg, path: Path::known(path), test: Test::Present }
+        Self::asked(path, Test::Present)
     }
 
     /// Whether a fact of a node fulfils it. Guards on variables are the planner's business.
     #[must_use]
     pub fn holds(&self, cfg: &Document, dsc: &Document) -> bool {
         let document = if self.side == Side::Cfg { cfg } else { dsc };
-        match (&self.test, document.get(self.path.as_str())) {
-            (Test::Present, found) => found.is_some(),
-            (Test::Is(value), found) => found == Some(value),
+        let found = document.get(self.path.as_str());
+        let number = found.and_then(Value::as_int);
+        match &self.test {
+            Test::Present => found.is_some(),
+            Test::Is(value) => found == Some(value),
+            Test::IsNot(value) => found != Some(value),
+            Test::OneOf(values) => found.is_some_and(|found| values.contains(found)),
+            Test::AtLeast(least) => number.is_some_and(|number| number >= *least),
+            Test::AtMost(most) => number.is_some_and(|number| number <= *most),
         }
     }
 }
@@ -219,16 +260,25 @@ impl Guard {
 impl fmt::Display for Guard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let side = if self.side == Side::Cfg { "cfg " } else { "" };
+        write!(f, "{side}{} ", self.path)?;
         match &self.test {
-            Test::Is(value) => write!(f, "{side}{} = {value}", self.path),
-            Test::Present => write!(f, "{side}{} is set", self.path),
+            Test::Is(value) => write!(f, "= {value}"),
+            Test::IsNot(value) => write!(f, "!= {value}"),
+            Test::OneOf(values) => {
+                let values: Vec<String> = values.iter().map(ToString::to_string).collect();
+                write!(f, "is one of {}", values.join(", "))
+            }
+            Test::AtLeast(least) => write!(f, ">= {least}"),
+            Test::AtMost(most) => write!(f, "<= {most}"),
+            Test::Present => f.write_str("is set"),
         }
     }
 }
 
 impl fmt::Display for Effect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} -> {}", self.variable, self.from, self.to)
+        write!(f, "{}: {} -> {}", self.variable, self.from, self.to)?;
+        self.or.iter().try_for_each(|value| write!(f, " or {value}"))
     }
 }
 

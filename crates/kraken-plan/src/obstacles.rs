@@ -56,7 +56,7 @@ impl<'a> Hurdles<'a> {
     pub(crate) fn obstacles(mut self, end: State) -> Vec<Obstacle> {
         self.goal = self.stuck(end);
         let pairs = self.pairs();
-        let moved = self.set.steps.iter().fold(0, |mask, step| mask | step.to.mask);
+        let moved = self.set.steps.iter().fold(0, |mask, step| mask | step.moved());
         let (mut fixed, mut all) = (Vec::new(), Vec::new());
         for pair in &pairs {
             if !all.contains(&pair.hurdle) {

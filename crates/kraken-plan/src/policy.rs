@@ -21,7 +21,8 @@ pub enum Step {
         mutation: MutationId,
         /// The expected cost from here to the goal, with this mutation.
         cost_to_go: Duration,
-        /// The state that is expected after it.
+        /// The state that is counted on after it: the expected one, unless only another outcome of
+        /// the mutation leads to the goal.
         after: State,
     },
     /// The goal cannot be reached from here.
@@ -77,8 +78,8 @@ impl Policy {
         for group in &mut self.groups {
             match group.look_up(&self.set, self.facts, state) {
                 Known::Done => {}
-                Known::Next(id, cost) => {
-                    first = first.or(Some(id));
+                Known::Next(by, cost) => {
+                    first = first.or(Some(by));
                     total = total.saturating_add(cost);
                 }
                 Known::NoWay => stuck = Some(Step::NoWay),
@@ -86,10 +87,10 @@ impl Policy {
             }
         }
         match first {
-            Some(mutation) => Step::Take {
-                mutation,
+            Some(by) => Step::Take {
+                mutation: by.id,
                 cost_to_go: Duration::from_micros(total),
-                after: self.set.after(mutation, state, self.facts),
+                after: self.set.outcome(by.to, state, self.facts),
             },
             None => stuck.unwrap_or(Step::NoWay),
         }

@@ -4,7 +4,7 @@
 //! listing all states that *can* be reached may take forever.
 
 use crate::group::Move;
-use crate::set::{Bits, Compiled, Condition, ModuleSet, State, Variable};
+use crate::set::{Among, Bits, Compiled, Condition, ModuleSet, State, Variable};
 
 /// The moves that may become possible on the way from a state to a goal; nothing when the goal is
 /// out of reach.
@@ -25,7 +25,7 @@ pub(crate) fn possible(
                 && step.conditions.iter().all(|condition| reached.fulfil(condition))
             {
                 *possible = true;
-                reached.add(step.to);
+                reached.add(candidate.to);
             }
         }
         if reached.count == before {
@@ -79,6 +79,13 @@ impl<'a> Reached<'a> {
         self.spoken(bits).any(|(at, value)| other(at, value))
     }
 
+    /// Whether a value of some, or one that is not among them, was reached.
+    fn some(&self, among: Among, excluded: bool) -> bool {
+        let at = self.variables.iter().position(|variable| variable.mask == among.mask);
+        let mut values = at.into_iter().flat_map(|at| (0..).zip(&self.values[at]));
+        values.any(|(index, reached)| *reached && among.has(index) != excluded)
+    }
+
     /// Whether a guard can be fulfilled. Guards on facts do not change on the way; moves that they
     /// rule out are not looked at here.
     fn fulfil(&self, condition: &Condition) -> bool {
@@ -86,6 +93,7 @@ impl<'a> Reached<'a> {
             (Compiled::Fact(_), _) => true,
             (Compiled::Bits(bits), false) | (Compiled::NotBits(bits), true) => self.all(bits),
             (Compiled::Bits(bits), true) | (Compiled::NotBits(bits), false) => self.other(bits),
+            (Compiled::OneOf(among), excluded) => self.some(among, excluded),
         }
     }
 }

@@ -7,7 +7,7 @@
 
 use crate::estimate::Estimate;
 use crate::group::{Known, Move};
-use crate::set::{Bits, Facts, ModuleSet, MutationId, State};
+use crate::set::{Bits, Facts, ModuleSet, State};
 use crate::word::StateMap;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -18,8 +18,8 @@ use std::collections::hash_map::Entry;
 pub(crate) struct Found {
     /// The cost from the start.
     pub(crate) spent: u64,
-    pub(crate) before: State,
-    pub(crate) by: MutationId,
+    /// From where, and by which move; nothing for the start.
+    pub(crate) from: Option<(State, Move)>,
     looked_at: bool,
 }
 
@@ -66,7 +66,7 @@ impl Question<'_> {
     pub(crate) fn answer(self, start: State, limit: usize) -> (Outcome, usize) {
         let (found, open) = (StateMap::default(), BinaryHeap::new());
         let mut search = Search { question: self, found, open, order: 0 };
-        search.find(start, 0, start, MutationId(u16::MAX));
+        search.find(start, 0, None);
         search.run(limit)
     }
 }
@@ -111,16 +111,14 @@ impl Search<'_> {
 
     fn expand(&mut self, state: State, spent: u64) {
         let Question { set, facts, mask, moves, .. } = self.question;
-        for Move { id, price } in moves {
-            if set.applies(*id, state, facts) {
-                let after = State(set.after(*id, state, facts).0 & mask);
-                self.find(after, spent.saturating_add(*price), state, *id);
-            }
+        for by in moves.iter().filter(|by| set.applies(by.id, state, facts)) {
+            let after = State(set.outcome(by.to, state, facts).0 & mask);
+            self.find(after, spent.saturating_add(by.price), Some((state, *by)));
         }
     }
 
-    fn find(&mut self, state: State, spent: u64, before: State, by: MutationId) {
-        let found = Found { spent, before, by, looked_at: false };
+    fn find(&mut self, state: State, spent: u64, from: Option<(State, Move)>) {
+        let found = Found { spent, from, looked_at: false };
         match self.found.entry(state) {
             Entry::Occupied(known) if known.get().spent <= spent => return,
             Entry::Occupied(mut known) => drop(known.insert(found)),

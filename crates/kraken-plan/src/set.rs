@@ -73,10 +73,31 @@ pub(crate) struct Condition {
 pub(crate) enum Compiled {
     /// The state matches.
     Bits(Bits),
-    /// The state does not match: the variable is known.
+    /// The state does not match.
     NotBits(Bits),
+    /// The state matches one of some values.
+    OneOf(Among),
     /// The fact with this number holds.
     Fact(u32),
+}
+
+/// Some values of one variable.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Among {
+    pub(crate) mask: u128,
+    pub(crate) shift: u32,
+    /// A bit for each value, by its index.
+    pub(crate) values: u128,
+}
+
+impl Among {
+    pub(crate) fn holds(self, state: State) -> bool {
+        self.has((state.0 & self.mask) >> self.shift)
+    }
+
+    pub(crate) fn has(self, index: u128) -> bool {
+        u32::try_from(index).is_ok_and(|i| self.values.checked_shr(i).is_some_and(|v| v & 1 == 1))
+    }
 }
 
 impl Condition {
@@ -84,6 +105,7 @@ impl Condition {
     pub(crate) fn reads(&self) -> u128 {
         match self.test {
             Compiled::Bits(bits) | Compiled::NotBits(bits) => bits.mask,
+            Compiled::OneOf(among) => among.mask,
             Compiled::Fact(_) => 0,
         }
     }
@@ -93,6 +115,7 @@ impl Condition {
         let holds = match self.test {
             Compiled::Bits(bits) => bits.holds(state),
             Compiled::NotBits(bits) => !bits.holds(state),
+            Compiled::OneOf(among) => among.holds(state),
             Compiled::Fact(bit) => facts.0 >> bit & 1 == 1,
         };
         holds != self.excluded
@@ -104,12 +127,18 @@ impl Condition {
 pub(crate) struct Step {
     pub(crate) mutation: Arc<Mutation>,
     pub(crate) from: Bits,
-    pub(crate) to: Bits,
+    /// What may be found after it: what is expected first. All speak of the same variables.
+    pub(crate) outcomes: Vec<Bits>,
     pub(crate) conditions: Vec<Condition>,
     pub(crate) group: usize,
 }
 
 impl Step {
+    /// The bits that it moves.
+    pub(crate) fn moved(&self) -> u128 {
+        self.from.mask
+    }
+
     /// The bits that its guards look at.
     pub(crate) fn reads(&self) -> u128 {
         self.conditions.iter().fold(0, |mask, condition| mask | condition.reads())
@@ -252,14 +281,32 @@ impl ModuleSet {
     /// The state that is expected after a mutation.
     #[must_use]
     pub fn after(&self, id: MutationId, state: State, facts: Facts) -> State {
-        let step = &self.steps[usize::from(id.0)];
-        self.forget(State(state.0 & !step.to.mask | step.to.value), facts)
+        let expected = self.step(id).outcomes.first().copied();
+        expected.map_or(state, |expected| self.outcome(expected, state, facts))
     }
 
-    /// Whether the effects of a mutation are there.
+    /// The state after a mutation had one of its outcomes.
+    pub(crate) fn outcome(&self, to: Bits, state: State, facts: Facts) -> State {
+        self.forget(State(state.0 & !to.mask | to.value), facts)
+    }
+
+    /// Whether the effects of a mutation are there: one of its outcomes.
     #[must_use]
     pub fn done(&self, id: MutationId, state: State) -> bool {
-        self.steps[usize::from(id.0)].to.holds(state)
+        self.step(id).outcomes.iter().any(|to| to.holds(state))
+    }
+
+    /// Whether a mutation that is under way can still come to its end: its guards hold, and each
+    /// variable that it moves is where it began or where it may go.
+    #[must_use]
+    pub fn may_still_come(&self, id: MutationId, state: State, facts: Facts) -> bool {
+        let step = self.step(id);
+        let moved = self.variables.iter().map(|v| v.mask).filter(|mask| mask & step.moved() != 0);
+        let mut ends = moved.map(|mask| {
+            let is = |bits: &Bits| (bits.value ^ state.0) & mask == 0;
+            is(&step.from) || step.outcomes.iter().any(is)
+        });
+        step.guards_hold(state, facts) && ends.all(|possible| possible)
     }
 
     /// The bits of one group of variables, and of those that its mutations only look at.

@@ -54,9 +54,12 @@ fn forever(timing: &Timing) -> Retry {
 fn power(timing: &Timing) -> Vec<Mutation> {
     use phys_state::{PHYS_ERROR, PHYS_HANG, PHYS_UNKNOWN, POWER_CYCLE, POWER_OFF, POWER_ON};
     vec![
-        // Asking is the discovery: most machines that nobody has seen yet are off. One that turns
-        // out to be on is simply another state to plan from.
+        // Asking is the discovery: most machines that nobody has seen yet are off, and whatever else
+        // one turns out to be is simply another state to plan from.
         phys("discover", PHYS_UNKNOWN, POWER_OFF)
+            .or_finds(POWER_ON)
+            .or_finds(POWER_CYCLE)
+            .or_finds(PHYS_ERROR)
             .timeout(timing.power_discover)
             .cost(QUICK)
             .retry(forever(timing)),
@@ -78,10 +81,13 @@ fn power(timing: &Timing) -> Vec<Mutation> {
             .retry(some(timing)),
         // Both only ask again.
         phys("recheck", PHYS_ERROR, POWER_OFF)
+            .or_finds(POWER_ON)
+            .or_finds(POWER_CYCLE)
             .timeout(timing.power_discover)
             .cost(QUICK)
             .retry(forever(timing)),
         phys("settle", POWER_CYCLE, POWER_ON)
+            .or_finds(POWER_OFF)
             .timeout(timing.power_discover)
             .cost(SWITCH)
             .retry(forever(timing)),
@@ -158,7 +164,12 @@ fn image(timing: &Timing) -> Vec<Mutation> {
             .disruptive()
     };
     vec![
-        step("discover", UNKNOWN, IDLE).timeout(timing.image_discover).cost(QUICK),
+        step("discover", UNKNOWN, IDLE)
+            .or_finds(ACTIVE)
+            .or_finds(UPDATE)
+            .or_finds(ERROR)
+            .timeout(timing.image_discover)
+            .cost(QUICK),
         step("start", IDLE, ACTIVE),
         stop("stop", ACTIVE),
         step("swap", UPDATE, ACTIVE).excludes(in_use()).disruptive(),
@@ -196,13 +207,14 @@ mod tests {
         for mutation in all() {
             assert!(!mutation.effects.is_empty(), "{}", mutation.name);
             for effect in &mutation.effects {
-                exists(effect.variable.as_str(), &effect.from);
-                exists(effect.variable.as_str(), &effect.to);
+                for value in [&effect.from, &effect.to].into_iter().chain(&effect.or) {
+                    exists(effect.variable.as_str(), value);
+                }
             }
             for guard in mutation.requires.iter().chain(&mutation.excludes) {
                 match &guard.test {
                     Test::Is(value) => exists(guard.path.as_str(), value.as_text().unwrap()),
-                    Test::Present => {
+                    _ => {
                         let field = registry.field(guard.path.as_str()).unwrap();
                         assert!(field.sides.contains(&guard.side), "{guard}");
                     }

@@ -100,3 +100,15 @@ fn what_cannot_be_known_is_not_believed() {
     assert_eq!(bench.discover("n1", &[("run_state", "SYNC")]), []);
     assert_eq!(bench.engine.summary().counters.not_knowable, 1);
 }
+
+#[test]
+fn a_question_is_answered_by_whatever_is_found() {
+    let mut bench = Bench::started(Settings::default(), &["n1"]);
+    let waits = bench.explain("n1").to_string();
+    assert!(waits.contains("waits for phys_state = OFF or ON (is UNKNOWN)"), "{waits}");
+    let out = bench.discover("n1", &[("phys_state", "ON")]);
+    let said = journal(&out);
+    assert!(said.iter().any(|w| matches!(w, What::Done { .. })), "{said:?}");
+    assert!(!said.iter().any(|w| matches!(w, What::Interrupted { .. })), "{said:?}");
+    assert_eq!(dispatched(&bench.set, &out), ["n1 boot.serve"]);
+}

@@ -46,7 +46,7 @@ pub(crate) fn mutations() -> Vec<Mutation> {
             .requires(Guard::is("run_state", "SYNC"))
     };
     vec![
-        power("discover", "UNKNOWN", "OFF").retry(Retry { limit: None, ..RETRY }),
+        power("discover", "UNKNOWN", "OFF").or_finds("ON").retry(Retry { limit: None, ..RETRY }),
         power("on", "OFF", "ON"),
         power("off", "ON", "OFF")
             .excludes(Guard::is("run_state", "SYNC"))

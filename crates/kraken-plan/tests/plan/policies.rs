@@ -1,8 +1,8 @@
 //! The next step, and what it takes to find it.
 
 use crate::words::*;
-use kraken_model::Document;
-use kraken_plan::{Costs, Goal, Guard, Mutation, PolicyCache, Step};
+use kraken_model::{Document, Path, Value};
+use kraken_plan::{Costs, Goal, Guard, Mutation, PolicyCache, Step, Test};
 
 const UXY: &[&str] = &["U", "X", "Y"];
 
@@ -179,7 +179,7 @@ fn facts_of_either_document_open_and_close_ways() {
     ];
     let mut case = Case::new(&[("a", UXY)], mutations, &[("a", "X")]);
     let mut yes = Document::new();
-    yes.set(kraken_model::Path::known("f"), true);
+    yes.set(Path::known("f"), true);
     let no = Document::new();
     for (cfg, dsc, way) in
         [(&yes, &no, "asked"), (&no, &no, "found"), (&yes, &yes, "asked"), (&no, &yes, "")]
@@ -187,4 +187,58 @@ fn facts_of_either_document_open_and_close_ways() {
         case.facts = case.set.facts(cfg, dsc);
         assert_eq!(case.way(&[]).0, way);
     }
+}
+
+#[test]
+fn what_may_be_found_instead_is_counted_on_only_where_nothing_else_leads_there() {
+    let found = |goal| {
+        let ask = moving("ask", "power", "U", "OFF").or_finds("ON");
+        let on = moving("on", "power", "OFF", "ON");
+        let mutations = if goal == "either" { vec![ask, on] } else { vec![ask] };
+        Case::new(&[("power", &["U", "OFF", "ON"])], mutations, &[("power", "ON")])
+    };
+    assert_eq!(found("either").way(&[]), ("ask on".to_owned(), 2));
+    let only = found("asking");
+    assert_eq!(only.way(&[]).0, "ask", "it may be on already");
+    let Step::Take { mutation, after, .. } = only.next(&[]) else { panic!("asking may help") };
+    assert_eq!(after, only.state(&[("power", "ON")]));
+    assert!(only.set.done(mutation, only.state(&[("power", "OFF")])), "any outcome ends it");
+    assert_eq!(only.next(&[("power", "OFF")]), Step::NoWay);
+}
+
+#[test]
+fn numbers_are_compared_and_what_is_no_number_fits_no_comparison() {
+    let large = Guard::found("f", Test::AtLeast(64));
+    let small = Guard::found("f", Test::AtMost(63));
+    let mutations = vec![
+        moving("large", "a", "U", "X").requires(large),
+        moving("small", "a", "U", "X").requires(small),
+    ];
+    let mut case = Case::new(&[("a", UXY)], mutations, &[("a", "X")]);
+    let with = |value: Value| {
+        let mut dsc = Document::new();
+        dsc.set(Path::known("f"), value);
+        dsc
+    };
+    for (value, way) in
+        [(Value::from(64), "large"), (Value::from(63), "small"), (Value::from("64"), "")]
+    {
+        case.facts = case.set.facts(&Document::new(), &with(value));
+        assert_eq!(case.way(&[]).0, way);
+    }
+    case.facts = case.set.facts(&Document::new(), &Document::new());
+    assert_eq!(case.next(&[]), Step::NoWay);
+}
+
+#[test]
+fn sets_and_inequality_hold_for_variables_as_for_facts() {
+    let mutations = vec![
+        moving("some", "a", "U", "X")
+            .requires(Guard::found("b", Test::OneOf(vec!["X".into(), "Y".into()]))),
+        moving("other", "a", "X", "Y").requires(Guard::found("b", Test::IsNot("X".into()))),
+    ];
+    let case = Case::new(&[("a", UXY), ("b", UXY)], mutations, &[("a", "Y")]);
+    assert_eq!(case.next(&[]), Step::NoWay);
+    assert_eq!(case.way(&[("b", "X")]).0, "", "it could be moved no further");
+    assert_eq!(case.way(&[("b", "Y")]).0, "some other");
 }

@@ -1,7 +1,7 @@
 //! Declarations that cannot be used, all told at once.
 
 use crate::words::*;
-use kraken_plan::{Guard, ModuleSet, Mutation};
+use kraken_plan::{Guard, ModuleSet, Mutation, Test};
 
 fn problems(mutations: Vec<Mutation>) -> Vec<String> {
     let registry = registry(&[("a", &["U", "X", "Y"])]);
@@ -20,6 +20,10 @@ fn every_flaw_of_a_declaration_is_told_with_its_place() {
         moving("odd", "a", "U", "Q"),
         moving("asks", "a", "U", "X").requires(Guard::is("a", "Q")),
         moving("falls", "a", "U", "X").on_timeout("a", "Q"),
+        moving("again", "a", "U", "X").or_finds("X"),
+        moving("counts", "a", "U", "X").requires(Guard::found("a", Test::AtLeast(1))),
+        moving("one", "a", "U", "X")
+            .requires(Guard::found("a", Test::OneOf(vec!["X".into(), "Q".into()]))),
     ]);
     assert_eq!(
         told,
@@ -31,6 +35,9 @@ fn every_flaw_of_a_declaration_is_told_with_its_place() {
             "m.odd names a = Q, which is none of its values",
             "m.asks names a = Q, which is none of its values",
             "m.falls names a = Q, which is none of its values",
+            "m.again moves a twice, or to the value it has already",
+            "m.counts compares a with a number, but it is a variable: name its values",
+            "m.one names a = Q, which is none of its values",
         ]
     );
 }
@@ -53,4 +60,19 @@ fn more_bits_than_a_state_has_are_refused() {
         told,
         "the variables need 130 bits, and a state has 128: use fewer variables or values"
     );
+}
+
+#[test]
+fn more_outcomes_than_are_looked_at_are_refused() {
+    let names: Vec<String> = (0..7).map(|n| format!("v{n}")).collect();
+    let variables: Vec<(&str, &[&str])> =
+        names.iter().map(|n| (n.as_str(), &["U", "X", "Y"][..])).collect();
+    let many = |some: usize| {
+        let moves = |m: Mutation, name: &String| m.moves(name, "U", "X").or_finds("Y");
+        let many = names[..some].iter().fold(step("many"), moves);
+        ModuleSet::new(&crate::words::registry(&variables), vec![many])
+    };
+    assert!(many(6).is_ok());
+    let told = many(7).unwrap_err()[0].to_string();
+    assert_eq!(told, "m.many has more than 64 outcomes: make several mutations of it");
 }
