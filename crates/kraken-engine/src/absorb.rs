@@ -2,7 +2,7 @@
 
 use crate::{Cause, Engine, Output, What};
 use kraken_model::{Change, Document, Invalid, Millis, NodeId, Path, Side, diff};
-use kraken_plan::State;
+use kraken_plan::{PolicyId, State};
 use std::sync::Arc;
 
 /// How many values are kept of one node on each side. A real node has some dozens.
@@ -49,6 +49,7 @@ impl Engine {
         node.goal = self.set.goal(&node.cfg);
         // Whatever failed may have failed because of what was just changed.
         node.troubles = None;
+        node.policy = PolicyId::NONE;
         let forgotten = self.refresh(at);
         out.push(Output::Changed { node: id.clone(), side: Side::Cfg, changes: changes.clone() });
         if self.is_started {
@@ -260,7 +261,10 @@ impl Engine {
     fn refresh(&mut self, at: u32) -> Vec<Path> {
         let Some(node) = self.nodes.get_mut(at) else { return Vec::new() };
         let said = self.set.state(&node.dsc);
-        node.facts = self.set.facts(&node.cfg, &node.dsc);
+        let facts = self.set.facts(&node.cfg, &node.dsc);
+        if std::mem::replace(&mut node.facts, facts) != facts {
+            node.policy = PolicyId::NONE;
+        }
         node.state = self.set.forget(said, node.facts);
         if node.state == said {
             return Vec::new();

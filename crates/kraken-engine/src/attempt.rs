@@ -4,7 +4,7 @@ use crate::backoff::{Trouble, pause};
 use crate::node::{Running, Troubles};
 use crate::{Cause, DispatchId, Engine, Failure, Order, Output, What};
 use kraken_model::{Change, Millis};
-use kraken_plan::MutationId;
+use kraken_plan::{MutationId, PolicyId};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,6 +49,7 @@ impl Engine {
         let Some(running) = self.end(at) else { return };
         let Some(node) = self.nodes.get_mut(at) else { return };
         if let Some(troubles) = &mut node.troubles {
+            node.policy = PolicyId::NONE;
             troubles.list.retain(|trouble| trouble.mutation != running.mutation);
             troubles.costs.clear(running.mutation);
             if troubles.list.is_empty() {
@@ -168,6 +169,7 @@ impl Engine {
         let Some(node) = self.nodes.get_mut(at) else {
             return Consequence { failures: 0, retry_at: None };
         };
+        node.policy = PolicyId::NONE;
         let Troubles { list, costs } = &mut **node.troubles.get_or_insert_default();
         let index = list.iter().position(|trouble| trouble.mutation == mutation);
         let index = index.unwrap_or_else(|| {

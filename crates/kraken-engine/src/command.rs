@@ -3,6 +3,7 @@
 use crate::storm::Turn;
 use crate::{Command, Engine, Output, What};
 use kraken_model::NodeId;
+use kraken_plan::PolicyId;
 use std::sync::Arc;
 
 impl Engine {
@@ -76,6 +77,7 @@ impl Engine {
         let Some(at) = self.known(id) else { return };
         let Some(node) = self.nodes.get_mut(at) else { return };
         if node.troubles.take().is_some() {
+            node.policy = PolicyId::NONE;
             self.note_by(Some(id), What::Retried, by, None, out);
             self.reconsider(at, out);
         }

@@ -9,7 +9,7 @@ use crate::table::Table;
 use crate::timers::{Timer, Timers};
 use crate::{Cause, DispatchId, Entry, Input, Output, Settings, What};
 use kraken_model::{Document, Millis, NodeId, Registry};
-use kraken_plan::{Costs, ModuleSet, PolicyCache, Step};
+use kraken_plan::{Costs, ModuleSet, MutationId, PolicyCache, PolicyId, Step};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -234,10 +234,28 @@ impl Engine {
     }
 
     /// What the policy says for a node in a state.
-    pub(crate) fn plan(&mut self, node: u32, state: kraken_plan::State) -> Step {
-        let Some(node) = self.nodes.get(node) else { return Step::NoWay };
-        let costs = node.troubles.as_ref().map_or(&self.declared, |troubles| &troubles.costs);
-        self.policies.next(&self.set, node.goal, node.facts, costs, state)
+    pub(crate) fn plan(&mut self, at: u32, state: kraken_plan::State) -> Step {
+        let policy = self.policy(at);
+        self.policies.next(policy, state).unwrap_or(Step::NoWay)
+    }
+
+    /// The mutations from a state to where a node should be, as far as there is a way.
+    pub(crate) fn path(&mut self, at: u32, state: kraken_plan::State) -> Vec<MutationId> {
+        let policy = self.policy(at);
+        self.policies.path(policy, state)
+    }
+
+    /// The policy of a node, found anew when what it depends on has changed.
+    fn policy(&mut self, at: u32) -> PolicyId {
+        let Self { nodes, policies, set, declared, .. } = self;
+        let Some(node) = nodes.get_mut(at) else { return PolicyId::NONE };
+        let costs = node.troubles.as_ref().map_or(&*declared, |troubles| &troubles.costs);
+        if policies.holds(node.policy) {
+            debug_assert!(policies.is_for(node.policy, set, node.goal, node.facts, costs));
+        } else {
+            node.policy = policies.find(set, node.goal, node.facts, costs);
+        }
+        node.policy
     }
 
     pub(crate) fn dispatch_id(&self, node: &NodeId, attempt: u32) -> DispatchId {

@@ -197,8 +197,7 @@ impl Engine {
             Some((id, _)) => self.set.after(id, node.state, node.facts),
             None => node.state,
         };
-        let costs = node.troubles.as_ref().map_or(&self.declared, |troubles| &troubles.costs);
-        let path = self.policies.policy(&self.set, node.goal, node.facts, costs).path(from);
+        let path = self.path(at, from);
         let mut begins = begins.unwrap_or(now).max(now);
         let mut way = Vec::with_capacity(path.len() + 1);
         if let Some((id, began)) = under_way {

@@ -4,7 +4,7 @@ use crate::backoff::Trouble;
 use crate::gates::Place;
 use crate::timers::Alarm;
 use kraken_model::{Document, Millis, NodeId};
-use kraken_plan::{Costs, Facts, Goal, MutationId, State};
+use kraken_plan::{Costs, Facts, Goal, MutationId, PolicyId, State};
 use std::sync::Arc;
 
 /// One node. There may be 100,000 of them: what only few have is boxed.
@@ -16,6 +16,8 @@ pub(crate) struct Node {
     pub(crate) state: State,
     pub(crate) facts: Facts,
     pub(crate) goal: Goal,
+    /// Its policy; none after goal, facts or costs have changed.
+    pub(crate) policy: PolicyId,
     pub(crate) standing: Standing,
     /// Since when it stands so.
     pub(crate) since: Millis,
@@ -155,6 +157,7 @@ impl Node {
             state: State::default(),
             facts: Facts::default(),
             goal: Goal::default(),
+            policy: PolicyId::NONE,
             standing: Standing::Loading,
             since: now,
             stale: 0,

@@ -52,6 +52,12 @@ impl Costs {
         blocked.map(|(id, _)| *id)
     }
 
+    /// What is corrected of some mutations.
+    pub(crate) fn only(&self, some: &[MutationId]) -> Self {
+        let own = self.corrections.iter().filter(|(id, _)| some.contains(id));
+        Self { corrections: own.copied().collect() }
+    }
+
     /// What a mutation costs, in microseconds: one at least, so that no cycle is free and every step
     /// of a way brings its end nearer. Nothing: it is ruled out.
     pub(crate) fn micros(&self, id: MutationId, declared: Duration) -> Option<u64> {

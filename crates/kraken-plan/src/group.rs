@@ -64,17 +64,16 @@ struct Estimates {
 }
 
 impl Group {
-    /// The group of a number, unless the goal does not speak of it.
+    /// The group of a number, with what the goal says of its variables.
     pub(crate) fn new(
         set: &ModuleSet,
         index: usize,
         goal: Goal,
         facts: Facts,
         costs: &Costs,
-    ) -> Option<Self> {
+    ) -> Self {
         let mask = set.group_mask(index);
-        let own = set.variables.iter().filter(|v| v.group == index).fold(0, |m, v| m | v.mask);
-        let goal = Bits { mask: goal.0.mask & own, value: goal.0.value & own };
+        let goal = goal.within(set.own_mask(index)).0;
         let possible = |id: MutationId| {
             let step = set.step(id);
             let price = costs.micros(id, step.mutation.cost)?;
@@ -85,9 +84,7 @@ impl Group {
             })
         };
         let moves = set.groups[index].iter().copied().filter_map(possible).flatten().collect();
-        let known = StateMap::default();
-        let group = Self { mask, goal, moves, known, estimates: None, visited: 0 };
-        (goal.mask != 0).then_some(group)
+        Self { mask, goal, moves, known: StateMap::default(), estimates: None, visited: 0 }
     }
 
     pub(crate) fn visited(&self) -> usize {

@@ -28,7 +28,7 @@ mod search;
 mod set;
 mod word;
 
-pub use cache::PolicyCache;
+pub use cache::{PolicyCache, PolicyId};
 pub use check::{Finding, MAX_CHECKED, check};
 pub use compile::Problem;
 pub use costs::Costs;

@@ -4,7 +4,7 @@ use crate::costs::Costs;
 use crate::explain::Obstacle;
 use crate::mutation::Guard;
 use crate::policy::Policy;
-use crate::set::{Bits, Condition, Facts, Goal, ModuleSet, MutationId, State};
+use crate::set::{Condition, Facts, Goal, ModuleSet, MutationId, State};
 use std::cell::Cell;
 use std::sync::Arc;
 
@@ -87,8 +87,7 @@ impl<'a> Hurdles<'a> {
         let stuck = variables.iter().filter(|v| v.mask & wrong != 0).map(|v| v.group);
         let stuck: Vec<usize> = stuck.collect();
         let of_stuck = variables.iter().filter(|v| stuck.contains(&v.group));
-        let mask = of_stuck.fold(0, |mask, v| mask | v.mask) & self.goal.0.mask;
-        Goal(Bits { mask, value: self.goal.0.value & mask })
+        self.goal.within(of_stuck.fold(0, |mask, v| mask | v.mask))
     }
 
     /// Everything that may stand in the way, mutation by mutation.

@@ -37,46 +37,106 @@ pub enum Step {
 /// way it found, the cost to go of every state is known.
 #[derive(Clone, Debug)]
 pub struct Policy {
+    /// Those that the goal speaks of.
+    groups: Vec<Group>,
+    answers: Answers,
+}
+
+/// What a policy said of the states that it was asked about, and how it comes to say so.
+#[derive(Clone, Debug)]
+pub(crate) struct Answers {
     set: Arc<ModuleSet>,
     goal: Goal,
     facts: Facts,
-    /// Those that the goal speaks of.
-    groups: Vec<Group>,
-    answers: StateMap<Step>,
+    steps: StateMap<Step>,
 }
 
 impl Policy {
     /// A policy, with nothing looked at yet.
     #[must_use]
     pub fn new(set: &Arc<ModuleSet>, goal: Goal, facts: Facts, costs: &Costs) -> Self {
-        let groups = (0..set.groups.len())
-            .filter_map(|index| Group::new(set, index, goal, facts, costs))
-            .collect();
-        Self { set: Arc::clone(set), goal, facts, groups, answers: StateMap::default() }
+        let groups = set.groups_of(goal).into_iter();
+        let groups = groups.map(|index| Group::new(set, index, goal, facts, costs)).collect();
+        Self { groups, answers: Answers::new(set, goal, facts) }
     }
 
     /// What to do next in a state; what cannot be known in it is taken for unknown
     /// ([`ModuleSet::forget`]). Groups are worked on in the order of their variables; one without a
     /// way does not keep the others from theirs, and its costs are not counted.
     pub fn next(&mut self, state: State) -> Step {
-        if let Some(step) = self.answers.get(&state) {
+        let groups = &mut self.groups;
+        self.answers.next(state, |nth, set, facts, state| {
+            Some(groups.get_mut(nth)?.look_up(set, facts, state))
+        })
+    }
+
+    /// The mutations from a state to the goal, as far as there is a way.
+    pub fn path(&mut self, state: State) -> Vec<MutationId> {
+        self.walk(state).0
+    }
+
+    /// The mutations from a state to the goal, and where they end.
+    pub(crate) fn walk(&mut self, state: State) -> (Vec<MutationId>, State) {
+        let (path, end) = walk(state, |state| self.next(state));
+        (path, self.answers.set.forget(end, self.answers.facts))
+    }
+
+    /// How many states all searches have looked at so far: what the policy has cost.
+    #[must_use]
+    pub fn visited(&self) -> usize {
+        self.groups.iter().map(Group::visited).sum()
+    }
+}
+
+/// The mutations from a state to where a policy ends, and that end. Every one of them brings the goal
+/// nearer, so there is an end.
+pub(crate) fn walk(
+    mut state: State,
+    mut next: impl FnMut(State) -> Step,
+) -> (Vec<MutationId>, State) {
+    let mut path = Vec::new();
+    while let Step::Take { mutation, after, .. } = next(state) {
+        path.push(mutation);
+        state = after;
+    }
+    (path, state)
+}
+
+impl Answers {
+    pub(crate) fn new(set: &Arc<ModuleSet>, goal: Goal, facts: Facts) -> Self {
+        Self { set: Arc::clone(set), goal, facts, steps: StateMap::default() }
+    }
+
+    /// The next step from a state. `look_up` asks the n-th group of the goal; there is nothing beyond the
+    /// last.
+    #[inline]
+    pub(crate) fn next(
+        &mut self,
+        state: State,
+        look_up: impl FnMut(usize, &ModuleSet, Facts, State) -> Option<Known>,
+    ) -> Step {
+        if let Some(step) = self.steps.get(&state) {
             return *step;
         }
-        let step = self.decide(self.set.forget(state, self.facts));
-        if self.answers.len() >= MAX_ANSWERS {
-            self.answers.clear();
+        let step = self.decide(self.set.forget(state, self.facts), look_up);
+        if self.steps.len() >= MAX_ANSWERS {
+            self.steps.clear();
         }
-        self.answers.insert(state, step);
+        self.steps.insert(state, step);
         step
     }
 
-    fn decide(&mut self, state: State) -> Step {
+    fn decide(
+        &self,
+        state: State,
+        mut look_up: impl FnMut(usize, &ModuleSet, Facts, State) -> Option<Known>,
+    ) -> Step {
         if self.set.fulfils(state, self.goal) {
             return Step::Done;
         }
         let (mut first, mut total, mut stuck) = (None, 0_u64, None);
-        for group in &mut self.groups {
-            match group.look_up(&self.set, self.facts, state) {
+        for known in (0..).map_while(|nth| look_up(nth, &self.set, self.facts, state)) {
+            match known {
                 Known::Done => {}
                 Known::Next(by, cost) => {
                     first = first.or(Some(by));
@@ -94,27 +154,5 @@ impl Policy {
             },
             None => stuck.unwrap_or(Step::NoWay),
         }
-    }
-
-    /// The mutations from a state to the goal, as far as there is a way.
-    pub fn path(&mut self, state: State) -> Vec<MutationId> {
-        self.walk(state).0
-    }
-
-    /// The mutations from a state to the goal, and where they end. Every one of them brings the goal
-    /// nearer, so there is an end.
-    pub(crate) fn walk(&mut self, mut state: State) -> (Vec<MutationId>, State) {
-        let mut path = Vec::new();
-        while let Step::Take { mutation, after, .. } = self.next(state) {
-            path.push(mutation);
-            state = after;
-        }
-        (path, self.set.forget(state, self.facts))
-    }
-
-    /// How many states all searches have looked at so far: what the policy has cost.
-    #[must_use]
-    pub fn visited(&self) -> usize {
-        self.groups.iter().map(Group::visited).sum()
     }
 }

@@ -33,6 +33,13 @@ pub(crate) struct Bits {
     pub(crate) value: u128,
 }
 
+impl Goal {
+    /// What it says of some variables.
+    pub(crate) fn within(self, mask: u128) -> Self {
+        Self(Bits { mask: self.0.mask & mask, value: self.0.value & mask })
+    }
+}
+
 impl Bits {
     pub(crate) fn holds(self, state: State) -> bool {
         state.0 & self.mask == self.value
@@ -309,12 +316,39 @@ impl ModuleSet {
         step.guards_hold(state, facts) && ends.all(|possible| possible)
     }
 
+    /// The bits of one group of variables.
+    pub(crate) fn own_mask(&self, group: usize) -> u128 {
+        let of_group = self.variables.iter().filter(|v| v.group == group);
+        of_group.fold(0, |mask, variable| mask | variable.mask)
+    }
+
     /// The bits of one group of variables, and of those that its mutations only look at.
     pub(crate) fn group_mask(&self, group: usize) -> u128 {
-        let of_group = self.variables.iter().filter(|v| v.group == group);
-        let own = of_group.fold(0, |mask, variable| mask | variable.mask);
         let steps = self.groups[group].iter().map(|id| self.step(*id));
-        steps.fold(own, |mask, step| mask | step.reads())
+        steps.fold(self.own_mask(group), |mask, step| mask | step.reads())
+    }
+
+    /// The facts that the mutations of one group look at, one bit each.
+    pub(crate) fn group_facts(&self, group: usize) -> u64 {
+        let steps = self.groups[group].iter().map(|id| self.step(*id));
+        steps.flat_map(|step| &step.conditions).fold(0, |facts, condition| match condition.test {
+            Compiled::Fact(bit) => facts | 1 << bit,
+            _ => facts,
+        })
+    }
+
+    /// The groups that a goal speaks of, in order.
+    pub(crate) fn groups_of(&self, goal: Goal) -> Vec<usize> {
+        let spoken = self.variables.iter().filter(|v| v.mask & goal.0.mask != 0);
+        let mut groups: Vec<usize> = spoken.map(|v| v.group).collect();
+        groups.sort_unstable();
+        groups.dedup();
+        groups
+    }
+
+    /// The facts that matter on the way to a goal, one bit each.
+    pub(crate) fn facts_for(&self, goal: Goal) -> u64 {
+        self.groups_of(goal).into_iter().fold(0, |facts, group| facts | self.group_facts(group))
     }
 
     pub(crate) fn step(&self, id: MutationId) -> &Step {

@@ -149,8 +149,9 @@ fn nodes_that_look_alike_share_one_policy() {
     let mut cache = PolicyCache::default();
     let goals = ["X", "Y"].map(|value| case.set.goal(&doc(&[("a", value)])));
     for goal in goals.into_iter().cycle().take(100) {
-        let step = cache.next(&case.set, goal, case.facts, &Costs::declared(), case.state(&[]));
-        assert!(matches!(step, Step::Take { .. }), "{step:?}");
+        let policy = cache.find(&case.set, goal, case.facts, &Costs::declared());
+        let step = cache.next(policy, case.state(&[]));
+        assert!(matches!(step, Some(Step::Take { .. })), "{step:?}");
     }
     assert_eq!(cache.len(), 2);
 }
@@ -160,15 +161,49 @@ fn there_is_an_end_to_how_many_policies_are_kept() {
     let case = Case::new(&[("a", UXY)], vec![moving("x", "a", "U", "X")], &[]);
     let goal: Goal = case.set.goal(&doc(&[("a", "X")]));
     let mut cache = PolicyCache::default();
-    for penalty in 0..5000 {
+    let x = case.set.mutation_named("m.x").unwrap();
+    let first = cache.find(&case.set, goal, case.facts, &Costs::declared());
+    for penalty in 1..5000 {
         let mut costs = Costs::declared();
-        costs.penalise(case.set.mutation_named("m.x").unwrap(), seconds(penalty));
-        let _ = cache.next(&case.set, goal, case.facts, &costs, case.state(&[]));
+        costs.penalise(x, seconds(penalty));
+        let policy = cache.find(&case.set, goal, case.facts, &costs);
+        let Some(Step::Take { cost_to_go, .. }) = cache.next(policy, case.state(&[])) else {
+            panic!("a policy that was just found is there");
+        };
+        assert_eq!(cost_to_go, seconds(penalty + 1), "never another policy in its place");
         assert!(cache.len() <= 1024);
     }
-    // What was thrown away is simply worked out again.
-    let step = cache.next(&case.set, goal, case.facts, &Costs::declared(), case.state(&[]));
-    assert!(matches!(step, Step::Take { .. }));
+    assert_eq!(cache.next(first, case.state(&[])), None, "what is gone is noticed");
+    // And it is simply worked out again.
+    let again = cache.find(&case.set, goal, case.facts, &Costs::declared());
+    assert!(matches!(cache.next(again, case.state(&[])), Some(Step::Take { .. })));
+}
+
+#[test]
+fn what_changes_costs_a_new_search_only_where_it_matters() {
+    let asking = |step: Mutation| step.requires(Guard::wanted("f", true));
+    let mut mutations = steps("a", None);
+    mutations.extend(steps("b", None).into_iter().map(asking));
+    let case = Case::new(&[("a", UXY), ("b", UXY)], mutations, &[]);
+    let goal = case.set.goal(&doc(&[("a", "Y"), ("b", "Y")]));
+    let only_a = case.set.goal(&doc(&[("a", "Y")]));
+    let mut yes = Document::new();
+    yes.set(Path::known("f"), true);
+    let [no, yes] = [Document::new(), yes].map(|cfg| case.set.facts(&cfg, &Document::new()));
+    let mut cache = PolicyCache::default();
+    let mut ask = |goal, facts, costs: &Costs| {
+        let before = cache.visited();
+        let policy = cache.find(&case.set, goal, facts, costs);
+        let path = cache.path(policy, case.state(&[]));
+        (path.len(), cache.visited() - before)
+    };
+    let mut costs = Costs::declared();
+    assert_eq!(ask(goal, yes, &costs), (4, 6), "both groups are searched");
+    let (steps, searched) = ask(goal, no, &costs);
+    assert_eq!((steps, searched), (2, 0), "b is out of reach without a search, and a is known");
+    assert_eq!(ask(only_a, yes, &costs), (2, 0));
+    costs.penalise(case.set.mutation_named("m.b1").unwrap(), seconds(9));
+    assert_eq!(ask(goal, yes, &costs), (4, 3), "only b got dearer");
 }
 
 #[test]
