@@ -47,6 +47,7 @@ impl Engine {
         let before = node.state;
         node.cfg = self.interner.document(cfg);
         node.goal = self.set.goal(&node.cfg);
+        node.kind = self.learned.kind(&node.cfg, &node.dsc);
         // Whatever failed may have failed because of what was just changed.
         node.troubles = None;
         node.policy = PolicyId::NONE;
@@ -104,6 +105,10 @@ impl Engine {
         }
         if changes.is_empty() {
             return;
+        }
+        if let Some(node) = self.nodes.get_mut(at) {
+            node.kind = self.learned.kind(&node.cfg, &node.dsc);
+            node.policy = PolicyId::NONE;
         }
         let forgotten = self.refresh(at);
         changes.retain(|change| !forgotten.contains(&change.path));
@@ -171,7 +176,8 @@ impl Engine {
     fn sift(&mut self, at: u32, changes: &mut Vec<Change>, is_from_outside: bool) -> Sifted {
         let mut sifted = Sifted::default();
         let Some(node) = self.nodes.get_mut(at) else { return sifted };
-        let Self { registry, set, interner, settings, .. } = self;
+        let Self { registry, set, interner, settings, learned, .. } = self;
+        let mut is_other_kind = false;
         changes.retain_mut(|change| {
             let path = change.path.as_str();
             if is_from_outside && node.stale != 0 {
@@ -203,6 +209,7 @@ impl Engine {
                 }
             }
             sifted.is_watched |= set.watches(Side::Dsc, path);
+            is_other_kind |= learned.is_told_by(path);
             match &change.value {
                 Some(value) => {
                     let (path, value) = interner.share(&change.path, value);
@@ -214,6 +221,10 @@ impl Engine {
             }
             true
         });
+        if is_other_kind {
+            node.kind = learned.kind(&node.cfg, &node.dsc);
+            node.policy = PolicyId::NONE;
+        }
         sifted
     }
 

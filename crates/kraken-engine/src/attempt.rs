@@ -1,6 +1,7 @@
 //! One attempt at one step: how it begins, and the four ways in which it ends.
 
 use crate::backoff::{Trouble, pause};
+use crate::experience::KindId;
 use crate::node::{Running, Troubles};
 use crate::{Cause, DispatchId, Engine, Failure, Order, Output, What};
 use kraken_model::{Change, Millis};
@@ -44,6 +45,13 @@ impl Engine {
         deadline
     }
 
+    /// What was learned of a kind has changed what steps cost on it.
+    fn costs_changed(&mut self, kind: KindId) {
+        for node in self.nodes.iter_mut().filter(|node| node.kind == kind) {
+            node.policy = PolicyId::NONE;
+        }
+    }
+
     /// Its effects are there.
     pub(crate) fn done(&mut self, at: u32, out: &mut Vec<Output>) {
         let Some(running) = self.end(at) else { return };
@@ -51,17 +59,20 @@ impl Engine {
         if let Some(troubles) = &mut node.troubles {
             node.policy = PolicyId::NONE;
             troubles.list.retain(|trouble| trouble.mutation != running.mutation);
-            troubles.costs.clear(running.mutation);
             if troubles.list.is_empty() {
                 node.troubles = None;
             }
         }
-        let id = node.id.clone();
-        let took = self.now.since(running.began).as_millis();
+        let (id, kind) = (node.id.clone(), node.kind);
+        let took = self.now.since(running.began);
+        let declared = Arc::clone(self.set.mutation(running.mutation));
+        if self.learned.done(kind, running.mutation, took, declared.cost) {
+            self.costs_changed(kind);
+        }
         let what = What::Done {
-            mutation: Arc::clone(&self.set.mutation(running.mutation).name),
+            mutation: Arc::clone(&declared.name),
             attempt: running.attempt,
-            took_ms: u64::try_from(took).unwrap_or(u64::MAX),
+            took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         };
         self.note(Some(&id), what, None, out);
     }
@@ -106,7 +117,7 @@ impl Engine {
         let Some(id) = self.nodes.get(at).map(|node| node.id.clone()) else { return };
         let reason: Arc<str> = failure.reason.into();
         let Consequence { failures, retry_at } =
-            self.blame(at, running.mutation, Arc::clone(&reason), failure.permanent);
+            self.blame(at, &running, Arc::clone(&reason), failure.permanent);
         let mutation = Arc::clone(&self.set.mutation(running.mutation).name);
         let attempt = running.attempt;
         let what = What::Failed { mutation, attempt, reason, failures, retry_at };
@@ -134,7 +145,7 @@ impl Engine {
         } else {
             "its effects were not discovered in time"
         };
-        let Consequence { failures, retry_at } = self.blame(at, mutation, reason.into(), false);
+        let Consequence { failures, retry_at } = self.blame(at, &running, reason.into(), false);
         let name = Arc::clone(&declared.name);
         let what = What::TimedOut { mutation: name.clone(), attempt, answered, failures, retry_at };
         self.note(Some(&id), what, None, out);
@@ -160,17 +171,23 @@ impl Engine {
     fn blame(
         &mut self,
         at: u32,
-        mutation: MutationId,
+        running: &Running,
         reason: Arc<str>,
         is_permanent: bool,
     ) -> Consequence {
-        let declared = self.set.mutation(mutation);
+        let mutation = running.mutation;
+        let declared = Arc::clone(self.set.mutation(mutation));
         let retry = declared.retry;
+        let kind = self.nodes.get(at).map(|node| node.kind).unwrap_or_default();
+        let took = self.now.since(running.began);
+        if self.learned.failed(kind, mutation, took, declared.cost) {
+            self.costs_changed(kind);
+        }
         let Some(node) = self.nodes.get_mut(at) else {
             return Consequence { failures: 0, retry_at: None };
         };
         node.policy = PolicyId::NONE;
-        let Troubles { list, costs } = &mut **node.troubles.get_or_insert_default();
+        let Troubles { list } = &mut **node.troubles.get_or_insert_default();
         let index = list.iter().position(|trouble| trouble.mutation == mutation);
         let index = index.unwrap_or_else(|| {
             list.push(Trouble {
@@ -188,12 +205,8 @@ impl Engine {
         let pause = pause(&retry, failures);
         if is_permanent || retry.limit.is_some_and(|limit| failures >= limit) {
             trouble.retry_at = None;
-            costs.block(mutation);
         } else {
             trouble.retry_at = Some(self.now.plus(self.jitter.of(pause)));
-            // What another failure would cost. Without jitter, so that nodes on which the same has
-            // failed as often share a policy.
-            costs.penalise(mutation, pause.saturating_add(declared.timeout));
         }
         Consequence { failures, retry_at: trouble.retry_at }
     }

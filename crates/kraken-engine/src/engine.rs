@@ -1,6 +1,7 @@
 //! The engine: its state, its one entrance, and what can be read from it.
 
-use crate::backoff::Jitter;
+use crate::backoff::{Jitter, pause};
+use crate::experience::Learned;
 use crate::gates::Gates;
 use crate::interner::Interner;
 use crate::node::{NAMES, Node, STANDINGS};
@@ -11,6 +12,7 @@ use crate::{Cause, DispatchId, Entry, Input, Output, Settings, What};
 use kraken_model::{Document, Millis, NodeId, Registry};
 use kraken_plan::{Costs, ModuleSet, MutationId, PolicyCache, PolicyId, Step};
 use serde::Serialize;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -23,7 +25,7 @@ pub struct Engine {
     pub(crate) nodes: Table,
     pub(crate) policies: PolicyCache,
     /// What mutations cost where nothing failed.
-    pub(crate) declared: Costs,
+    pub(crate) learned: Learned,
     pub(crate) timers: Timers,
     pub(crate) gates: Gates,
     pub(crate) losses: Losses,
@@ -104,13 +106,14 @@ impl Engine {
     pub fn new(settings: Settings, set: Arc<ModuleSet>, registry: Arc<Registry>) -> Self {
         let gates = Gates::new(settings.limits.clone(), &set);
         let jitter = Jitter::new(settings.seed);
+        let learned = Learned::new(settings.kinds.clone());
         Self {
             settings,
             set,
             registry,
             nodes: Table::default(),
             policies: PolicyCache::default(),
-            declared: Costs::declared(),
+            learned,
             timers: Timers::default(),
             gates,
             losses: Losses::default(),
@@ -247,15 +250,41 @@ impl Engine {
 
     /// The policy of a node, found anew when what it depends on has changed.
     fn policy(&mut self, at: u32) -> PolicyId {
-        let Self { nodes, policies, set, declared, .. } = self;
-        let Some(node) = nodes.get_mut(at) else { return PolicyId::NONE };
-        let costs = node.troubles.as_ref().map_or(&*declared, |troubles| &troubles.costs);
-        if policies.holds(node.policy) {
-            debug_assert!(policies.is_for(node.policy, set, node.goal, node.facts, costs));
-        } else {
-            node.policy = policies.find(set, node.goal, node.facts, costs);
+        let Some(node) = self.nodes.get(at) else { return PolicyId::NONE };
+        let (goal, facts, policy) = (node.goal, node.facts, node.policy);
+        if self.policies.holds(policy) {
+            debug_assert!({
+                let costs = self.costs(node);
+                self.policies.is_for(policy, &self.set, goal, facts, &costs)
+            });
+            return policy;
         }
-        node.policy
+        let costs = self.costs(node).into_owned();
+        let policy = self.policies.find(&self.set, goal, facts, &costs);
+        if let Some(node) = self.nodes.get_mut(at) {
+            node.policy = policy;
+        }
+        policy
+    }
+
+    /// What mutations cost on a node: what was learned of its kind, and what failed on it besides.
+    pub(crate) fn costs(&self, node: &Node) -> Cow<'_, Costs> {
+        let costs = self.learned.costs(node.kind);
+        let Some(troubles) = &node.troubles else { return Cow::Borrowed(costs) };
+        let mut costs = costs.clone();
+        for trouble in &troubles.list {
+            let declared = self.set.mutation(trouble.mutation);
+            match trouble.retry_at {
+                // What another failure would cost. Without jitter, so that nodes on which the same
+                // has failed as often share a policy.
+                Some(_) => {
+                    let pause = pause(&declared.retry, trouble.failures);
+                    costs.penalise(trouble.mutation, pause.saturating_add(declared.timeout));
+                }
+                None => costs.block(trouble.mutation),
+            }
+        }
+        Cow::Owned(costs)
     }
 
     pub(crate) fn dispatch_id(&self, node: &NodeId, attempt: u32) -> DispatchId {

@@ -1,13 +1,15 @@
 //! What the engine does about a node and why, what comes next, and when.
 
-use crate::Engine;
+use crate::experience::KindId;
 use crate::node::{Node, Standing};
 use crate::status::{In, Sentence, Status, Want, joined};
+use crate::{Engine, Experience};
 use kraken_model::{Millis, NodeId, Path};
-use kraken_plan::{Context, MutationId, Obstacle, explain};
+use kraken_plan::{Context, Costs, MutationId, Obstacle, explain};
 use serde::Serialize;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What the engine does about a node, or why it does nothing, and what comes next.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -49,6 +51,9 @@ pub struct Expected {
     pub begins: Millis,
     /// When it is expected to be done.
     pub done: Millis,
+    /// What is known of it on hardware of this kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub experience: Option<Experience>,
 }
 
 /// What failed on a node.
@@ -177,7 +182,7 @@ impl Engine {
 
     fn no_way_status(&self, node: &Node) -> Status {
         let (blocked_by, missing): (Vec<Obstacle>, _) =
-            match explain(&self.set, node.goal, node.facts, &self.declared, node.state) {
+            match explain(&self.set, node.goal, node.facts, &Costs::declared(), node.state) {
                 kraken_plan::Explanation::NoWay { blocked_by, missing } => (blocked_by, missing),
                 _ => (Vec::new(), Vec::new()),
             };
@@ -197,24 +202,26 @@ impl Engine {
             Some((id, _)) => self.set.after(id, node.state, node.facts),
             None => node.state,
         };
+        let kind = node.kind;
         let path = self.path(at, from);
         let mut begins = begins.unwrap_or(now).max(now);
         let mut way = Vec::with_capacity(path.len() + 1);
         if let Some((id, began)) = under_way {
-            let done = began.plus(self.set.mutation(id).cost).max(now);
-            way.push(self.expected(id, began, done));
-            begins = done;
+            let step = self.expected(id, kind, began);
+            way.push(Expected { done: step.done.max(now), ..step });
         }
         for id in path {
-            let done = begins.plus(self.set.mutation(id).cost);
-            way.push(self.expected(id, begins, done));
-            begins = done;
+            begins = way.last().map_or(begins, |step: &Expected| step.done);
+            way.push(self.expected(id, kind, begins));
         }
         way
     }
 
-    fn expected(&self, id: MutationId, begins: Millis, done: Millis) -> Expected {
+    fn expected(&self, id: MutationId, kind: KindId, begins: Millis) -> Expected {
         let mutation = self.set.mutation(id);
+        let experience = self.learned.of(kind, id);
+        let took = experience.map(|known| Duration::from_millis(known.mean_ms));
+        let done = begins.plus(took.unwrap_or(mutation.cost));
         Expected {
             mutation: Arc::clone(&mutation.name),
             module: Arc::clone(&mutation.module),
@@ -223,6 +230,7 @@ impl Engine {
             disruptive: mutation.disruptive,
             begins,
             done,
+            experience,
         }
     }
 }
@@ -235,7 +243,11 @@ impl fmt::Display for Explanation {
             writeln!(f, "  should be: {}", joined(&self.missing, ", "))?;
         }
         for step in &self.next {
-            writeln!(f, "  then {step}, done {}", In { now, then: step.done })?;
+            write!(f, "  then {step}, done {}", In { now, then: step.done })?;
+            match &step.experience {
+                Some(known) => writeln!(f, " ({known})")?,
+                None => writeln!(f)?,
+            }
         }
         for failure in &self.failures {
             let FailureView { mutation, failures, reason, retry_at } = failure;

@@ -25,6 +25,7 @@ mod backoff;
 mod command;
 mod decide;
 mod engine;
+mod experience;
 mod explain;
 mod fasthash;
 mod gates;
@@ -40,6 +41,7 @@ mod table;
 mod timers;
 
 pub use engine::{Counters, Engine, NodeView, Summary};
+pub use experience::Experience;
 pub use explain::{Expected, Explanation, FailureView};
 pub use input::{Command, DispatchId, Failure, Input};
 pub use journal::{Cause, Entry, What};

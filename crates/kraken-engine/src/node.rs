@@ -1,10 +1,11 @@
 //! What the engine remembers of one node.
 
 use crate::backoff::Trouble;
+use crate::experience::KindId;
 use crate::gates::Place;
 use crate::timers::Alarm;
 use kraken_model::{Document, Millis, NodeId};
-use kraken_plan::{Costs, Facts, Goal, MutationId, PolicyId, State};
+use kraken_plan::{Facts, Goal, MutationId, PolicyId, State};
 use std::sync::Arc;
 
 /// One node. There may be 100,000 of them: what only few have is boxed.
@@ -16,6 +17,8 @@ pub(crate) struct Node {
     pub(crate) state: State,
     pub(crate) facts: Facts,
     pub(crate) goal: Goal,
+    /// Which kind of hardware it is.
+    pub(crate) kind: KindId,
     /// Its policy; none after goal, facts or costs have changed.
     pub(crate) policy: PolicyId,
     pub(crate) standing: Standing,
@@ -51,11 +54,10 @@ pub(crate) struct Running {
     pub(crate) gates: Box<[u32]>,
 }
 
-/// What failed on a node, and what that means to the planner.
+/// What failed on a node.
 #[derive(Debug, Default)]
 pub(crate) struct Troubles {
     pub(crate) list: Vec<Trouble>,
-    pub(crate) costs: Costs,
 }
 
 /// What a node is at, in short. Everything else is worked out when somebody asks.
@@ -157,6 +159,7 @@ impl Node {
             state: State::default(),
             facts: Facts::default(),
             goal: Goal::default(),
+            kind: KindId::default(),
             policy: PolicyId::NONE,
             standing: Standing::Loading,
             since: now,

@@ -19,6 +19,8 @@ pub struct Settings {
     pub storm: Storm,
     /// How many steps may be under way at a time.
     pub limits: Vec<Limit>,
+    /// The facts by which kinds of hardware are told apart: what steps take is learned for each.
+    pub kinds: Vec<Path>,
 }
 
 /// Whose steps an engine takes.
@@ -87,6 +89,7 @@ impl Settings {
             fresh: vec![Path::known("run_state"), Path::known("phys_state")],
             storm: Storm::default(),
             limits: Vec::new(),
+            kinds: Vec::new(),
         }
     }
 }

@@ -9,6 +9,8 @@ const MAX_MICROS: u64 = 1 << 50;
 /// How mutations differ from what they declare, for a kind of node or for one that has failed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Costs {
+    /// What was learned, in place of what is declared; in the order of the mutations.
+    learned: Vec<(MutationId, Duration)>,
     corrections: Vec<(MutationId, Correction)>,
 }
 
@@ -23,6 +25,20 @@ impl Costs {
     #[must_use]
     pub fn declared() -> Self {
         Self::default()
+    }
+
+    /// Puts what was learned of a mutation in the place of what it declares.
+    pub fn expect(&mut self, id: MutationId, cost: Duration) {
+        match self.learned.binary_search_by_key(&id, |(id, _)| *id) {
+            Ok(at) => self.learned[at].1 = cost,
+            Err(at) => self.learned.insert(at, (id, cost)),
+        }
+    }
+
+    /// What a mutation costs, given what it declares; nothing when it is ruled out.
+    #[must_use]
+    pub fn cost(&self, id: MutationId, declared: Duration) -> Option<Duration> {
+        self.micros(id, declared).map(Duration::from_micros)
     }
 
     /// Makes a mutation dearer by a penalty; replaces an earlier correction of it.
@@ -54,8 +70,9 @@ impl Costs {
 
     /// What is corrected of some mutations.
     pub(crate) fn only(&self, some: &[MutationId]) -> Self {
-        let own = self.corrections.iter().filter(|(id, _)| some.contains(id));
-        Self { corrections: own.copied().collect() }
+        let corrections = self.corrections.iter().filter(|(id, _)| some.contains(id));
+        let learned = self.learned.iter().filter(|(id, _)| some.contains(id));
+        Self { learned: learned.copied().collect(), corrections: corrections.copied().collect() }
     }
 
     /// What a mutation costs, in microseconds: one at least, so that no cycle is free and every step
@@ -67,14 +84,16 @@ impl Costs {
             Ok(Correction::Dearer(penalty)) => penalty,
             Err(_) => Duration::ZERO,
         };
-        let micros = declared.saturating_add(penalty).as_micros();
+        let learned = self.learned.binary_search_by_key(&id, |(id, _)| *id);
+        let expected = learned.map_or(declared, |at| self.learned[at].1);
+        let micros = expected.saturating_add(penalty).as_micros();
         Some(u64::try_from(micros).unwrap_or(MAX_MICROS).clamp(1, MAX_MICROS))
     }
 
-    /// Whether nothing is corrected.
+    /// Whether everything costs what it declares.
     #[must_use]
     pub fn is_declared(&self) -> bool {
-        self.corrections.is_empty()
+        self.learned.is_empty() && self.corrections.is_empty()
     }
 
     fn correct(&mut self, id: MutationId, correction: Option<Correction>) {

@@ -226,5 +226,10 @@ fn engine_settings(settings: &ClusterSettings) -> Settings {
     let power_on = || Scope::Mutation("power.on".into());
     let at_once = settings.limits.power_on_at_once.map(|n| Limit::at_most(n, power_on()));
     let every = settings.limits.power_on_every.map(|pause| Limit::spaced(pause, power_on()));
-    Settings { limits: at_once.into_iter().chain(every).collect(), ..Settings::default() }
+    Settings {
+        limits: at_once.into_iter().chain(every).collect(),
+        // What steps take is a matter of the hardware.
+        kinds: ["platform", "arch"].map(kraken_model::Path::known).into(),
+        ..Settings::default()
+    }
 }

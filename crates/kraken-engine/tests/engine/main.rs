@@ -3,6 +3,7 @@
 
 mod adoption;
 mod failures;
+mod learning;
 mod limits;
 mod originals;
 mod properties;

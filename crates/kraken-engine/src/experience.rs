@@ -1,0 +1,294 @@
+//! What steps take in truth, by kind of hardware.
+//!
+//! Declared costs are a guess. What was measured takes their place: how long a step takes until its
+//! effects are discovered, how far that scatters, and how often it fails. Old runs count ever less. What
+//! the planner is told moves in steps of a fifth, and only when what was measured is off by more than
+//! that, so that policies are not made anew with every run.
+
+use kraken_model::{Document, Path};
+use kraken_plan::{Costs, MutationId};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How many runs count: a run's weight is halved with every 22 that follow.
+const MEMORY: u32 = 32;
+
+/// How many runs there must be before they are believed.
+const MIN_RUNS: u32 = 4;
+
+/// How many kinds are told apart; beyond, all others are one.
+const MAX_KINDS: usize = 1024;
+
+/// The planner's costs are powers of this: two to the quarter.
+const STEP: f64 = 1.189_207_115_002_721;
+
+/// No step is taken to fail more often than this: every way has an end.
+const MAX_FAILED: f64 = 0.9;
+
+/// What is known of one step on one kind of hardware.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Experience {
+    /// How often it was taken, well or not.
+    pub runs: u32,
+    /// How long it takes when it does not fail, in milliseconds; the mean.
+    pub mean_ms: u64,
+    /// How far that scatters, in milliseconds; the standard deviation.
+    pub spread_ms: u64,
+    /// How often it fails, in percent.
+    pub failed_percent: u32,
+}
+
+impl fmt::Display for Experience {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { runs, mean_ms, spread_ms, failed_percent } = self;
+        let seconds = |ms: &u64| *ms as f64 / 1000.0;
+        let (mean, spread) = (seconds(mean_ms), seconds(spread_ms));
+        write!(f, "took {mean:.1} s, give or take {spread:.1} s, in {runs} runs")?;
+        match failed_percent {
+            0 => Ok(()),
+            _ => write!(f, ", of which {failed_percent} % fail"),
+        }
+    }
+}
+
+/// Which kind of hardware a node is. Zero: one of which nothing is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct KindId(u16);
+
+/// What was learned so far.
+#[derive(Debug)]
+pub(crate) struct Learned {
+    /// The facts by which kinds are told apart.
+    told_by: Vec<Path>,
+    ids: BTreeMap<Vec<Option<Arc<str>>>, KindId>,
+    kinds: Vec<Kind>,
+}
+
+#[derive(Debug, Default)]
+struct Kind {
+    records: BTreeMap<MutationId, Record>,
+    costs: Costs,
+}
+
+/// Means and variances that forget (West, "Updating mean and variance estimates", 1979).
+#[derive(Clone, Copy, Debug, Default)]
+struct Record {
+    done: u32,
+    failed: u32,
+    mean_ms: f64,
+    variance: f64,
+    /// How long a failure takes.
+    lost_ms: f64,
+    /// The share that fails.
+    failing: f64,
+    /// What the planner goes by.
+    told_ms: Option<f64>,
+}
+
+/// The weight of the n-th value.
+fn weight(n: u32) -> f64 {
+    1.0 / f64::from(n.clamp(1, MEMORY))
+}
+
+impl Learned {
+    pub(crate) fn new(told_by: Vec<Path>) -> Self {
+        Self { told_by, ids: BTreeMap::new(), kinds: vec![Kind::default()] }
+    }
+
+    /// Whether a fact at this address tells kinds apart.
+    pub(crate) fn is_told_by(&self, path: &str) -> bool {
+        self.told_by.iter().any(|fact| fact.as_str() == path)
+    }
+
+    /// The kind of a node: by what was discovered of it, or else configured.
+    pub(crate) fn kind(&mut self, cfg: &Document, dsc: &Document) -> KindId {
+        let said = |path: &Path| {
+            let path = path.as_str();
+            dsc.text(path).or_else(|| cfg.text(path)).map(Arc::from)
+        };
+        let key: Vec<Option<Arc<str>>> = self.told_by.iter().map(said).collect();
+        if key.iter().all(Option::is_none) {
+            return KindId::default();
+        }
+        if let Some(id) = self.ids.get(&key) {
+            return *id;
+        }
+        let Some(id) =
+            u16::try_from(self.kinds.len()).ok().filter(|_| self.kinds.len() < MAX_KINDS)
+        else {
+            return KindId::default();
+        };
+        self.kinds.push(Kind::default());
+        self.ids.insert(key, KindId(id));
+        KindId(id)
+    }
+
+    /// What steps cost on a kind.
+    pub(crate) fn costs(&self, kind: KindId) -> &Costs {
+        &self.kinds[usize::from(kind.0)].costs
+    }
+
+    /// What is known of a step on a kind; nothing as long as it is too little.
+    pub(crate) fn of(&self, kind: KindId, mutation: MutationId) -> Option<Experience> {
+        let record = self.kinds[usize::from(kind.0)].records.get(&mutation)?;
+        let runs = record.done + record.failed;
+        (runs >= MIN_RUNS).then(|| Experience {
+            runs,
+            mean_ms: record.mean_ms.round() as u64,
+            spread_ms: record.variance.sqrt().round() as u64,
+            failed_percent: (record.failing * 100.0).round() as u32,
+        })
+    }
+
+    /// A step was done. Whether the costs of the kind have changed with it.
+    pub(crate) fn done(
+        &mut self,
+        kind: KindId,
+        mutation: MutationId,
+        took: Duration,
+        declared: Duration,
+    ) -> bool {
+        let record = self.record(kind, mutation);
+        record.done = record.done.saturating_add(1);
+        let (weight, took) = (weight(record.done), took.as_secs_f64() * 1000.0);
+        let off = took - record.mean_ms;
+        record.mean_ms += weight * off;
+        record.variance = (1.0 - weight) * (record.variance + weight * off * off);
+        record.count(0.0);
+        self.tell(kind, mutation, declared)
+    }
+
+    /// A step failed, after some time. Whether the costs of the kind have changed with it.
+    pub(crate) fn failed(
+        &mut self,
+        kind: KindId,
+        mutation: MutationId,
+        took: Duration,
+        declared: Duration,
+    ) -> bool {
+        let record = self.record(kind, mutation);
+        record.failed = record.failed.saturating_add(1);
+        let took = took.as_secs_f64() * 1000.0;
+        record.lost_ms += weight(record.failed) * (took - record.lost_ms);
+        record.count(1.0);
+        self.tell(kind, mutation, declared)
+    }
+
+    fn record(&mut self, kind: KindId, mutation: MutationId) -> &mut Record {
+        self.kinds[usize::from(kind.0)].records.entry(mutation).or_default()
+    }
+
+    fn tell(&mut self, kind: KindId, mutation: MutationId, declared: Duration) -> bool {
+        let record = self.record(kind, mutation);
+        let declared = declared.as_secs_f64() * 1000.0;
+        let Some(expected) = record.expected_ms(declared) else { return false };
+        let told = record.told_ms.unwrap_or(declared).max(1.0);
+        if expected < told * STEP && expected * STEP > told {
+            return false;
+        }
+        let rounded = STEP.powf(expected.log(STEP).round());
+        record.told_ms = Some(rounded);
+        let told = Duration::from_millis(rounded.round() as u64);
+        self.kinds[usize::from(kind.0)].costs.expect(mutation, told);
+        true
+    }
+}
+
+impl Record {
+    fn count(&mut self, failed: f64) {
+        self.failing += weight(self.done.saturating_add(self.failed)) * (failed - self.failing);
+    }
+
+    /// How long it takes with the failures before: what is lost with each, times how many there are until
+    /// one does not fail (a geometric series). A millisecond at least.
+    fn expected_ms(&self, declared: f64) -> Option<f64> {
+        if self.done + self.failed < MIN_RUNS {
+            return None;
+        }
+        let failing = self.failing.min(MAX_FAILED);
+        let well = if self.done == 0 { declared } else { self.mean_ms };
+        Some((well + failing / (1.0 - failing) * self.lost_ms).max(1.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: MutationId = MutationId(3);
+    const KIND: KindId = KindId(0);
+
+    fn seconds(n: f64) -> Duration {
+        Duration::from_secs_f64(n)
+    }
+
+    fn told(learned: &Learned) -> f64 {
+        learned.costs(KIND).cost(ID, seconds(10.0)).map_or(0.0, |cost| cost.as_secs_f64())
+    }
+
+    #[test]
+    fn a_few_runs_are_not_believed_and_more_are() {
+        let mut learned = Learned::new(Vec::new());
+        let changed: Vec<bool> =
+            [30.0; 6].map(|took| learned.done(KIND, ID, seconds(took), seconds(10.0))).into();
+        assert_eq!(changed, [false, false, false, true, false, false]);
+        assert!((told(&learned) / 30.0).log(STEP).abs() <= 0.5, "{}", told(&learned));
+        let known = learned.of(KIND, ID);
+        let expected = Experience { runs: 6, mean_ms: 30_000, spread_ms: 0, failed_percent: 0 };
+        assert_eq!(known, Some(expected));
+    }
+
+    #[test]
+    fn what_scatters_a_little_does_not_move_the_planner() {
+        let mut learned = Learned::new(Vec::new());
+        let mut changes = 0;
+        for n in 0..1000 {
+            let took = if n % 2 == 0 { 9.5 } else { 10.5 };
+            changes += u32::from(learned.done(KIND, ID, seconds(took), seconds(10.0)));
+        }
+        assert_eq!(changes, 0);
+        let spread = learned.of(KIND, ID).map(|known| known.spread_ms);
+        assert!(spread.is_some_and(|spread| (450..550).contains(&spread)), "{spread:?}");
+    }
+
+    #[test]
+    fn failures_make_a_step_dearer_and_are_forgotten_in_time() {
+        let mut learned = Learned::new(Vec::new());
+        for _ in 0..10 {
+            learned.done(KIND, ID, seconds(10.0), seconds(10.0));
+            learned.failed(KIND, ID, seconds(60.0), seconds(10.0));
+        }
+        // Every second attempt costs a minute before the ten seconds that it takes.
+        assert!((told(&learned) / 70.0).log(STEP).abs() <= 1.5, "{}", told(&learned));
+        for _ in 0..200 {
+            learned.done(KIND, ID, seconds(10.0), seconds(10.0));
+        }
+        assert!((told(&learned) / 10.0).log(STEP).abs() <= 1.5, "{}", told(&learned));
+    }
+
+    #[test]
+    fn a_step_that_only_fails_is_dear_but_not_beyond_all_bounds() {
+        let mut learned = Learned::new(Vec::new());
+        for _ in 0..100 {
+            learned.failed(KIND, ID, seconds(60.0), seconds(10.0));
+        }
+        assert!((300.0..700.0).contains(&told(&learned)), "{}", told(&learned));
+    }
+
+    #[test]
+    fn kinds_are_told_apart_and_there_is_an_end_to_them() {
+        let mut learned = Learned::new(vec![Path::known("platform")]);
+        let mut of = |platform: &str| {
+            let mut cfg = Document::new();
+            cfg.set(Path::known("platform"), platform);
+            learned.kind(&cfg, &Document::new())
+        };
+        assert_eq!(of("r640"), of("r640"));
+        assert_ne!(of("r640"), of("x10"));
+        let last = (0..2 * MAX_KINDS).map(|n| of(&n.to_string())).last();
+        assert_eq!(last, Some(KindId::default()));
+    }
+}
