@@ -2,7 +2,7 @@
 
 use crate::{Cause, Engine, Output, What};
 use kraken_model::{Change, Document, Invalid, Millis, NodeId, Path, Side, diff};
-use kraken_plan::{PolicyId, State};
+use kraken_plan::{PolicyId, State, Watched};
 use std::sync::Arc;
 
 /// How many values are kept of one node on each side. A real node has some dozens.
@@ -10,7 +10,10 @@ pub(crate) const MAX_VALUES_PER_NODE: usize = 4096;
 
 /// What goes with changes that were said.
 struct Said {
-    is_watched: bool,
+    /// The state that they speak of, when they speak of something that guards or goals look at.
+    state: Option<State>,
+    /// Whether facts that guards look at have changed.
+    are_facts_new: bool,
     by: Arc<str>,
     cause: Option<Cause>,
 }
@@ -19,8 +22,10 @@ struct Said {
 #[derive(Default)]
 struct Sifted {
     refused: Vec<Invalid>,
-    /// Something that guards or goals look at has changed.
-    is_watched: bool,
+    /// What the variables are now, when something that guards or goals look at has changed.
+    state: Option<State>,
+    /// Facts that guards look at have changed.
+    are_facts_new: bool,
     /// Something stale was confirmed.
     is_confirmed: bool,
 }
@@ -51,7 +56,7 @@ impl Engine {
         // Whatever failed may have failed because of what was just changed.
         node.troubles = None;
         node.policy = PolicyId::NONE;
-        let forgotten = self.refresh(at);
+        let forgotten = self.refresh(at, before, true);
         out.push(Output::Changed { node: id.clone(), side: Side::Cfg, changes: changes.clone() });
         if self.is_started {
             self.note_by(Some(&id), What::Configured { changes }, by, None, out);
@@ -110,7 +115,8 @@ impl Engine {
             node.kind = self.learned.kind(&node.cfg, &node.dsc);
             node.policy = PolicyId::NONE;
         }
-        let forgotten = self.refresh(at);
+        let said = self.nodes.get(at).map(|node| self.set.state(&node.dsc)).unwrap_or_default();
+        let forgotten = self.refresh(at, said, true);
         changes.retain(|change| !forgotten.contains(&change.path));
         if !changes.is_empty() {
             out.push(Output::Changed { node: id.clone(), side: Side::Dsc, changes });
@@ -140,9 +146,9 @@ impl Engine {
             let (node, by, reasons) = (id.clone(), Arc::clone(&by), sifted.refused);
             out.push(Output::Refused { node, by, reasons });
         }
-        let is_watched = sifted.is_watched;
-        self.absorb(at, changes, Said { is_watched, by, cause: None }, out);
-        if is_watched {
+        let Sifted { state, are_facts_new, .. } = sifted;
+        self.absorb(at, changes, Said { state, are_facts_new, by, cause: None }, out);
+        if state.is_some() {
             self.watch_loss(at, before);
             // Before the node is looked at: it may be the one that makes it a storm.
             self.judge_storm(out);
@@ -150,7 +156,7 @@ impl Engine {
         if sifted.is_confirmed && self.nodes.get(at).is_some_and(|node| node.stale == 0) {
             self.note(Some(&id), What::Adopted, None, out);
         }
-        if is_watched || sifted.is_confirmed {
+        if state.is_some() || sifted.is_confirmed {
             self.reconsider(at, out);
         }
     }
@@ -166,8 +172,9 @@ impl Engine {
     ) {
         let mut changes = vec![change];
         let Some(before) = self.nodes.get(at).map(|node| node.state) else { return };
-        let is_watched = self.sift(at, &mut changes, false).is_watched;
-        let said = Said { is_watched, by: Arc::clone(&self.timeout), cause: Some(cause) };
+        let Sifted { state, are_facts_new, .. } = self.sift(at, &mut changes, false);
+        let by = Arc::clone(&self.timeout);
+        let said = Said { state, are_facts_new, by, cause: Some(cause) };
         self.absorb(at, changes, said, out);
         self.watch_loss(at, before);
     }
@@ -189,6 +196,11 @@ impl Engine {
                 return false;
             }
             let is_new = node.dsc.get(path).is_none();
+            let watched = set.watched(path);
+            let variable = match watched {
+                Some(Watched::Variable(id)) => Some(id),
+                _ => None,
+            };
             if let Some(value) = &change.value {
                 if let Err(invalid) = registry.check(Side::Dsc, &change.path, value) {
                     sifted.refused.push(invalid);
@@ -200,7 +212,7 @@ impl Engine {
                     return false;
                 }
                 // Unknown is written as absence, so that it is the same however it came about.
-                let unknown = set.variable(path).map(|variable| &variable.values[0]);
+                let unknown = variable.map(|id| &set.variable_at(id).values[0]);
                 if unknown.map(AsRef::as_ref) == value.as_text() && unknown.is_some() {
                     if is_new {
                         return false;
@@ -208,7 +220,12 @@ impl Engine {
                     change.value = None;
                 }
             }
-            sifted.is_watched |= set.watches(Side::Dsc, path);
+            if watched.is_some() {
+                let value = change.value.as_ref().and_then(|value| value.as_text());
+                let state = sifted.state.unwrap_or(node.state);
+                sifted.state = Some(variable.map_or(state, |id| set.with(state, id, value)));
+                sifted.are_facts_new |= variable.is_none();
+            }
             is_other_kind |= learned.is_told_by(path);
             match &change.value {
                 Some(value) => {
@@ -233,8 +250,8 @@ impl Engine {
         let Some(node) = self.nodes.get(at) else { return };
         let (id, before) = (node.id.clone(), node.state);
         let mut forgotten = Vec::new();
-        if said.is_watched {
-            forgotten = self.refresh(at);
+        if let Some(state) = said.state {
+            forgotten = self.refresh(at, state, said.are_facts_new);
         }
         if !forgotten.is_empty() {
             // What was unknown and cannot be known has not changed at all.
@@ -268,14 +285,18 @@ impl Engine {
         self.note(Some(id), What::Forgotten { variables }, None, out);
     }
 
-    /// Works out state and facts anew, and forgets what can no longer be known.
-    fn refresh(&mut self, at: u32) -> Vec<Path> {
+    /// Goes over to the state that the discovered document says, with new facts if need be, and forgets
+    /// what can no longer be known.
+    fn refresh(&mut self, at: u32, said: State, are_facts_new: bool) -> Vec<Path> {
         let Some(node) = self.nodes.get_mut(at) else { return Vec::new() };
-        let said = self.set.state(&node.dsc);
-        let facts = self.set.facts(&node.cfg, &node.dsc);
-        if std::mem::replace(&mut node.facts, facts) != facts {
-            node.policy = PolicyId::NONE;
+        debug_assert_eq!(said, self.set.state(&node.dsc));
+        if are_facts_new {
+            let facts = self.set.facts(&node.cfg, &node.dsc);
+            if std::mem::replace(&mut node.facts, facts) != facts {
+                node.policy = PolicyId::NONE;
+            }
         }
+        debug_assert_eq!(node.facts, self.set.facts(&node.cfg, &node.dsc));
         node.state = self.set.forget(said, node.facts);
         if node.state == said {
             return Vec::new();

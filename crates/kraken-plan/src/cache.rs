@@ -8,9 +8,7 @@ use crate::costs::Costs;
 use crate::group::{Group, Known};
 use crate::policy::{Answers, Step, walk};
 use crate::set::{Facts, Goal, ModuleSet, MutationId, State};
-use crate::word::WordHasher;
-use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
+use crate::word::FastMap;
 use std::sync::Arc;
 
 /// How many policies are kept. Fleets have few kinds of nodes; failures make some more.
@@ -18,8 +16,6 @@ const MAX_POLICIES: usize = 1024;
 
 /// How many groups are kept; beyond, everything begins anew.
 const MAX_GROUPS: usize = 4 * MAX_POLICIES;
-
-type FastMap<K, V> = HashMap<K, V, BuildHasherDefault<WordHasher>>;
 
 /// What a policy is for: the goal, the facts that matter to it, and what things cost.
 type Key = (Goal, Facts, Costs);

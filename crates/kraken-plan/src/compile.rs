@@ -1,7 +1,9 @@
 //! From declarations to masks: what [`ModuleSet::new`] does, and what it refuses.
 
 use crate::mutation::{Effect, Guard, Mutation, Test};
-use crate::set::{Among, Bits, Compiled, Condition, ModuleSet, MutationId, Step, VarId, Variable};
+use crate::set::{
+    Among, Bits, Compiled, Condition, ModuleSet, MutationId, Step, VarId, Variable, Watched,
+};
 use kraken_model::{Path, Registry, Side, Value};
 use std::sync::Arc;
 
@@ -108,7 +110,15 @@ impl ModuleSet {
         }
         set.find_groups();
         set.find_discoverers();
+        set.find_watched();
         Ok(set)
+    }
+
+    fn find_watched(&mut self) {
+        let facts = self.facts.iter().filter(|guard| guard.side == Side::Dsc);
+        self.watched = facts.map(|guard| (guard.path.clone(), Watched::Fact)).collect();
+        let variables = self.by_path.iter();
+        self.watched.extend(variables.map(|(path, id)| (path.clone(), Watched::Variable(*id))));
     }
 
     fn find_discoverers(&mut self) {

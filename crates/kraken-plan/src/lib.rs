@@ -36,4 +36,4 @@ pub use explain::{Explanation, Obstacle, WayStep, expected, explain};
 pub use group::MAX_VISITED;
 pub use mutation::{Context, Effect, Fallback, Guard, Mutation, Retry, Test};
 pub use policy::{Policy, Step};
-pub use set::{Facts, Goal, ModuleSet, MutationId, State, VarId, Variable};
+pub use set::{Facts, Goal, ModuleSet, MutationId, State, VarId, Variable, Watched};

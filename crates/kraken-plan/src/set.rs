@@ -1,7 +1,8 @@
 //! A module set: every mutation of an application, compiled to masks over one word.
 
 use crate::mutation::{Guard, Mutation};
-use kraken_model::{Document, Path, Side};
+use crate::word::FastMap;
+use kraken_model::{Document, Path};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -50,6 +51,15 @@ impl Bits {
         (self.value & both == other.value & both)
             .then_some(Self { mask: self.mask | other.mask, value: self.value | other.value })
     }
+}
+
+/// What a discovered value is to planning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watched {
+    /// A variable.
+    Variable(VarId),
+    /// A fact that guards look at.
+    Fact,
 }
 
 /// One variable, and where its bits are.
@@ -174,6 +184,8 @@ pub struct ModuleSet {
     pub(crate) steps: Vec<Step>,
     pub(crate) by_name: BTreeMap<Arc<str>, MutationId>,
     pub(crate) facts: Vec<Guard>,
+    /// What a discovered value at an address is to planning.
+    pub(crate) watched: FastMap<Path, Watched>,
     /// Steps of every group, in the order of declaration.
     pub(crate) groups: Vec<Vec<MutationId>>,
 }
@@ -242,12 +254,26 @@ impl ModuleSet {
         }
     }
 
-    /// Whether a value at this address decides what is planned: a variable, or a fact that a
-    /// guard looks at.
+    /// Whether a discovered value at this address decides what is planned, and as what.
     #[must_use]
-    pub fn watches(&self, side: Side, path: &str) -> bool {
-        self.by_path.contains_key(path)
-            || self.facts.iter().any(|fact| fact.side == side && fact.path.as_str() == path)
+    #[inline]
+    pub fn watched(&self, path: &str) -> Option<Watched> {
+        self.watched.get(path).copied()
+    }
+
+    /// The variable of a number.
+    #[must_use]
+    pub fn variable_at(&self, id: VarId) -> &Variable {
+        &self.variables[usize::from(id.0)]
+    }
+
+    /// A state in which one variable is different; a value that is none of its values, or no value, makes it
+    /// unknown.
+    #[must_use]
+    pub fn with(&self, state: State, id: VarId, value: Option<&str>) -> State {
+        let variable = self.variable_at(id);
+        let bits = value.and_then(|value| variable.bits(value)).map_or(0, |bits| bits.value);
+        State(state.0 & !variable.mask | bits)
     }
 
     /// A mutation.

@@ -1,11 +1,14 @@
-//! Maps by states.
+//! Maps by states, and by what else is short.
 
 use crate::set::State;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
+/// A map by something short.
+pub(crate) type FastMap<K, V> = HashMap<K, V, BuildHasherDefault<WordHasher>>;
+
 /// A map by state.
-pub(crate) type StateMap<T> = HashMap<State, T, BuildHasherDefault<WordHasher>>;
+pub(crate) type StateMap<T> = FastMap<State, T>;
 
 /// A fast hash (multiply and fold) of what is short, comes from within and is counted: nobody
 /// outside chooses states so that they collide.
@@ -26,7 +29,15 @@ impl Hasher for WordHasher {
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.write_u64(u64::from_le_bytes(word));
+        }
+    }
+
+    fn write_u8(&mut self, byte: u8) {
+        self.fold(u64::from(byte), 0);
     }
 
     fn write_u16(&mut self, word: u16) {

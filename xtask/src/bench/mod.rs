@@ -11,6 +11,7 @@ mod initramfs;
 mod lab;
 mod machine;
 mod node;
+mod plan;
 mod row;
 mod sync;
 
@@ -41,8 +42,15 @@ pub(crate) struct Bench {
 }
 
 /// Every bench. A new one is a module beside this one and a line here.
-const BENCHES: &[Bench] =
-    &[machine::BENCH, node::BENCH, initramfs::BENCH, engine::BENCH, sync::BENCH, lab::BENCH];
+const BENCHES: &[Bench] = &[
+    machine::BENCH,
+    node::BENCH,
+    initramfs::BENCH,
+    plan::BENCH,
+    engine::BENCH,
+    sync::BENCH,
+    lab::BENCH,
+];
 
 pub(crate) fn main(args: &Args) -> Result<(), Error> {
     if args.list {
