@@ -21,6 +21,7 @@
 
 mod absorb;
 mod attempt;
+mod availability;
 mod backoff;
 mod command;
 mod decide;
@@ -46,5 +47,5 @@ pub use explain::{Expected, Explanation, FailureView};
 pub use input::{Command, DispatchId, Failure, Input};
 pub use journal::{Cause, Entry, What};
 pub use output::{Order, Output};
-pub use settings::{Limit, Role, Scope, Settings, Storm};
-pub use status::{Status, Want};
+pub use settings::{Group, Limit, Role, Scope, Settings, Share, Storm};
+pub use status::{Status, Unavailable, Want};

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod adoption;
+mod bounds;
 mod failures;
 mod learning;
 mod limits;
