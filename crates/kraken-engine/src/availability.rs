@@ -1,9 +1,10 @@
 //! Which nodes count as unavailable, and where: what limits on a share of the nodes go by.
 
-use crate::gates::Place;
+use crate::gates::{Gates, Place};
 use crate::node::Membership;
 use crate::{Engine, Limit, Output};
-use kraken_model::Document;
+use kraken_model::{Document, NodeId, Path};
+use kraken_plan::{ModuleSet, MutationId, State};
 
 impl Engine {
     /// Other limits hold from now on. What is under way goes on and is counted; those who wait are
@@ -39,12 +40,9 @@ impl Engine {
         if !self.gates.has_shares() {
             return;
         }
-        let goal = available(&self.settings.availability, &node.cfg);
-        let after = self.gates.shares_of(&node.id, &node.cfg);
         let membership = node.membership.get_or_insert_default();
-        self.gates.enrol(&membership.gates, &after);
-        let counted = std::mem::take(&mut membership.counted);
-        **membership = Membership { goal: self.set.goal(&goal), gates: after, counted };
+        let variables = &self.settings.availability;
+        membership.enrol(&self.set, variables, &node.id, &node.cfg, &mut self.gates);
         self.recount(at);
     }
 
@@ -52,16 +50,8 @@ impl Engine {
     pub(crate) fn recount(&mut self, at: u32) {
         let Some(node) = self.nodes.get_mut(at) else { return };
         let Some(membership) = &mut node.membership else { return };
-        let running = node.running.as_ref().map_or(&[][..], |running| &running.gates);
-        let mut counted = self.gates.with_shares(running);
-        if !self.set.fulfils(node.state, membership.goal) {
-            counted.extend_from_slice(&membership.gates);
-            counted.sort_unstable();
-            counted.dedup();
-        }
-        if counted != membership.counted {
-            self.gates.count_away(&mut membership.counted, counted);
-        }
+        let running = node.running.as_ref().map(|running| running.mutation);
+        membership.recount(&self.set, node.state, running, &mut self.gates);
     }
 
     /// Counts a node no longer.
@@ -74,8 +64,43 @@ impl Engine {
     }
 }
 
+impl Membership {
+    /// Counts a node among those of every limit that is about it.
+    pub(crate) fn enrol(
+        &mut self,
+        set: &ModuleSet,
+        variables: &[Path],
+        id: &NodeId,
+        cfg: &Document,
+        gates: &mut Gates,
+    ) {
+        self.goal = set.goal(&available(variables, cfg));
+        let after = gates.shares_of(id, cfg);
+        gates.enrol(&self.gates, &after);
+        self.gates = after;
+    }
+
+    /// Counts a node as unavailable where it is, with the step that is under way on it.
+    pub(crate) fn recount(
+        &mut self,
+        set: &ModuleSet,
+        state: State,
+        running: Option<MutationId>,
+        gates: &mut Gates,
+    ) {
+        let is_available = set.fulfils(state, self.goal);
+        let counts = |gate: &&u32| {
+            !is_available || running.is_some_and(|mutation| gates.is_about(**gate, mutation))
+        };
+        let counted: Vec<u32> = self.gates.iter().filter(counts).copied().collect();
+        if counted != self.counted {
+            gates.count_away(&mut self.counted, counted);
+        }
+    }
+}
+
 /// The part of cfg that decides whether a node is available.
-fn available(variables: &[kraken_model::Path], cfg: &Document) -> Document {
+fn available(variables: &[Path], cfg: &Document) -> Document {
     let mut part = Document::new();
     for path in variables {
         if let Some(value) = cfg.get(path.as_str()) {

@@ -229,6 +229,9 @@ impl Gates {
 
     /// Counts a node among those of a gate, or no longer.
     pub(crate) fn enrol(&mut self, before: &[u32], after: &[u32]) {
+        if before == after {
+            return;
+        }
         for id in before {
             self.gates[*id as usize].members -= 1;
         }
@@ -250,10 +253,9 @@ impl Gates {
         *counted = at;
     }
 
-    /// Those of some gates at which a step makes its node unavailable.
-    pub(crate) fn with_shares(&self, gates: &[u32]) -> Vec<u32> {
-        let counts = |id: &&u32| self.limits[self.gates[**id as usize].limit].unavailable.is_some();
-        gates.iter().filter(counts).copied().collect()
+    /// Whether a mutation is subject to the limit of a gate.
+    pub(crate) fn is_about(&self, gate: u32, mutation: MutationId) -> bool {
+        self.of_mutation[usize::from(mutation.0)].contains(&self.gates[gate as usize].limit)
     }
 
     /// Gives back the places of an attempt that has ended.
@@ -289,6 +291,11 @@ impl Gates {
             };
         }
         None
+    }
+
+    /// What the limit of a gate is about, for a person.
+    pub(crate) fn limit_of(&self, gate: u32) -> String {
+        self.limits[self.gates[gate as usize].limit].name(None)
     }
 
     /// Where a node waits, for a person.

@@ -293,7 +293,7 @@ fn nobody_waits_for_nothing(engine: &mut Engine, now: Millis) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..Default::default() })]
     #[test]
     fn whatever_happens_no_limit_is_exceeded_and_nobody_waits_for_nothing(
         acts in proptest::collection::vec(act(), 0..120)

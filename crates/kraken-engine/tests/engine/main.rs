@@ -7,6 +7,7 @@ mod failures;
 mod learning;
 mod limits;
 mod originals;
+mod outlook;
 mod properties;
 mod storms;
 mod words;
