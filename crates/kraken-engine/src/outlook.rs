@@ -331,10 +331,9 @@ impl Plan {
             let Some(other) = find(&then.node) else {
                 return Some(format!("{}: nothing about it would change any more", then.node));
             };
-            let first = |plan: &NodePlan| plan.steps.first().cloned().unwrap_or("nothing".into());
-            if first(then) != first(other) {
-                let (then, is) = (first(then), first(other));
-                return Some(format!("{}: {then} was to be next, now it is {is}", other.node));
+            if then.steps.first() != other.steps.first() {
+                let (was, is) = (then.begins_with(), other.begins_with());
+                return Some(format!("{}: it was to begin with {was}, now {is}", other.node));
             }
             let disruption = |plan: &Self, node: &NodePlan| match &plan.disruption(node)[..] {
                 [] => "nothing".to_owned(),
@@ -345,8 +344,8 @@ impl Plan {
                 let node = &other.node;
                 return Some(format!("{node}: it was to be disrupted by {before}, now by {after}"));
             }
-            (then.stops.is_none() && other.stops.is_some())
-                .then(|| format!("{}: {}", other.node, other.stops.clone().unwrap_or_default()))
+            let stops = other.stops.as_ref().filter(|_| then.stops.is_none());
+            stops.map(|stops| format!("{}: {stops}", other.node))
         };
         let new = |other: &&NodePlan| {
             self.nodes.binary_search_by(|then| then.node.cmp(&other.node)).is_err()
@@ -354,6 +353,17 @@ impl Plan {
         let new = now.nodes.iter().filter(new);
         let new = new.map(|other| format!("{}: it was not in the plan", other.node));
         self.nodes.iter().filter_map(differs).chain(new).collect()
+    }
+}
+
+impl NodePlan {
+    /// The first step, or why there is none.
+    fn begins_with(&self) -> String {
+        match (self.steps.first(), &self.stops) {
+            (Some(step), _) => step.to_string(),
+            (None, Some(stops)) => format!("nothing, since {stops}"),
+            (None, None) => "nothing".to_owned(),
+        }
     }
 }
 

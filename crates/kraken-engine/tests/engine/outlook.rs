@@ -143,9 +143,9 @@ fn a_plan_says_for_which_nodes_it_no_longer_holds() {
     assert_eq!(
         then.outdated(&now),
         [
-            "n1: power.on was to be next, now it is boot.serve",
+            "n1: it was to begin with power.on, now boot.serve",
             "n2: nothing about it would change any more",
-            "n3: power.on was to be next, now it is power.recover",
+            "n3: it was to begin with power.on, now power.recover",
         ]
     );
     let back = now.outdated(&then);
