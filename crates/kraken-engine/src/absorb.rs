@@ -57,6 +57,7 @@ impl Engine {
         node.troubles = None;
         node.policy = PolicyId::NONE;
         let forgotten = self.refresh(at, before, true);
+        self.enrol(at);
         out.push(Output::Changed { node: id.clone(), side: Side::Cfg, changes: changes.clone() });
         if self.is_started {
             self.note_by(Some(&id), What::Configured { changes }, by, None, out);
@@ -72,6 +73,7 @@ impl Engine {
         if let Some(place) = self.nodes.get_mut(at).and_then(|node| node.place.take()) {
             self.gates.withdraw(place);
         }
+        self.strike(at);
         let Some(node) = self.nodes.remove(at) else { return };
         self.by_standing[node.standing.kind()] -= 1;
         if let Some(lost_at) = node.lost_at {
@@ -298,6 +300,8 @@ impl Engine {
         }
         debug_assert_eq!(node.facts, self.set.facts(&node.cfg, &node.dsc));
         node.state = self.set.forget(said, node.facts);
+        self.recount(at);
+        let Some(node) = self.nodes.get_mut(at) else { return Vec::new() };
         if node.state == said {
             return Vec::new();
         }

@@ -40,6 +40,7 @@ impl Engine {
         // In this order, what is in the journal may not have happened, but nothing happens that is
         // not in the journal.
         self.note(Some(&node), what, Some(Cause::Plan { cost_to_go_ms }), out);
+        self.recount(at);
         let id = self.dispatch_id(&node, attempt);
         out.push(Output::Dispatch(Order { id, mutation, node, cfg, dsc, deadline }));
         deadline
@@ -163,6 +164,7 @@ impl Engine {
         let running = self.nodes.get_mut(at)?.running.take()?;
         self.in_flight -= 1;
         self.gates.leave(&running.gates);
+        self.recount(at);
         Some(running)
     }
 

@@ -1,6 +1,6 @@
 //! What to do about a node next.
 
-use crate::gates::Place;
+use crate::gates::{Candidate, Place};
 use crate::node::{Node, Standing};
 use crate::status::Want;
 use crate::{Engine, Output, Role, What};
@@ -113,7 +113,9 @@ impl Engine {
     ) -> Decision {
         let ticket = place.map(|place| place.ticket);
         let Some(node) = self.nodes.get_mut(at) else { return Decision::wait(Standing::NoWay) };
-        match self.gates.enter(id, &node.cfg, at, ticket, self.now, &mut self.timers) {
+        let counted = node.membership.as_ref().map_or(&[][..], |m| &m.counted);
+        let who = Candidate { at, id: &node.id, cfg: &node.cfg, counted, ticket };
+        match self.gates.enter(id, who, self.now, &mut self.timers) {
             Ok(gates) => {
                 let deadline = self.dispatch(at, id, cost_to_go, gates, out);
                 Decision { standing: Standing::Running(id), again_at: Some(deadline) }

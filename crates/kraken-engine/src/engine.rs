@@ -104,7 +104,7 @@ impl Engine {
     /// An engine that knows no node yet. It dispatches nothing before its first [`Input::Tick`].
     #[must_use]
     pub fn new(settings: Settings, set: Arc<ModuleSet>, registry: Arc<Registry>) -> Self {
-        let gates = Gates::new(settings.limits.clone(), &set);
+        let gates = Gates::new(&settings.limits, &set);
         let jitter = Jitter::new(settings.seed);
         let learned = Learned::new(settings.kinds.clone());
         Self {
@@ -149,6 +149,7 @@ impl Engine {
             },
             Input::Finished { id, result } => self.finished(&id, result, out),
             Input::Command { command, by } => self.command(command, by, out),
+            Input::Limits(limits) => self.limit(limits, out),
             Input::Tick => self.start(),
         }
         self.settle(out);

@@ -59,7 +59,7 @@ impl fmt::Display for Experience {
 pub(crate) struct KindId(u16);
 
 /// What was learned so far.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Learned {
     /// The facts by which kinds are told apart.
     told_by: Vec<Path>,
@@ -67,7 +67,7 @@ pub(crate) struct Learned {
     kinds: Vec<Kind>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Kind {
     records: BTreeMap<MutationId, Record>,
     costs: Costs,

@@ -169,12 +169,13 @@ impl Engine {
     }
 
     fn queued_status(&self, node: &Node, id: MutationId) -> Option<Status> {
-        let queue = self.gates.describe(node.place?);
+        let queue = self.gates.describe(node.place?)?;
         Some(Status::Queued {
             mutation: self.name(id),
             limit: queue.limit,
             in_flight: queue.in_flight,
             at_most: queue.at_most,
+            unavailable: queue.unavailable,
             not_before: (queue.opens_at > self.now).then_some(queue.opens_at),
             before: queue.before,
         })

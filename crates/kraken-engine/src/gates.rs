@@ -2,10 +2,11 @@
 
 use crate::fasthash::FastMap;
 use crate::timers::{Timer, Timers};
-use crate::{Limit, Scope};
-use kraken_model::{Document, Millis, Value};
-use kraken_plan::{ModuleSet, MutationId};
+use crate::{Limit, Scope, Share, Unavailable};
+use kraken_model::{Document, Millis, NodeId, Value};
+use kraken_plan::{ModuleSet, Mutation, MutationId};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// One count of one limit: of a rack, of a module, of everything.
 #[derive(Debug)]
@@ -15,6 +16,10 @@ struct Gate {
     in_flight: u32,
     /// Not before then (spacing).
     opens_at: Millis,
+    /// How many nodes belong here, where a share of them is limited.
+    members: u32,
+    /// How many of them are unavailable.
+    away: u32,
     /// Who waits, in the order of their tickets.
     waiting: BTreeMap<u64, u32>,
 }
@@ -26,6 +31,26 @@ pub(crate) struct Place {
     pub(crate) ticket: u64,
 }
 
+impl Place {
+    /// A place in no queue: only the turn is kept.
+    pub(crate) fn nowhere(ticket: u64) -> Self {
+        Self { gate: u32::MAX, ticket }
+    }
+}
+
+/// A node that would take a step.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Candidate<'a> {
+    /// Its place in the table.
+    pub(crate) at: u32,
+    pub(crate) id: &'a NodeId,
+    pub(crate) cfg: &'a Document,
+    /// Where it counts as unavailable already: a step takes nothing away there.
+    pub(crate) counted: &'a [u32],
+    /// Its turn, if it has waited.
+    pub(crate) ticket: Option<u64>,
+}
+
 /// What a node waits for at a gate.
 #[derive(Debug)]
 pub(crate) struct Queue {
@@ -33,6 +58,7 @@ pub(crate) struct Queue {
     pub(crate) limit: String,
     pub(crate) in_flight: u32,
     pub(crate) at_most: Option<u32>,
+    pub(crate) unavailable: Option<Unavailable>,
     pub(crate) opens_at: Millis,
     /// How many wait there before it.
     pub(crate) before: usize,
@@ -45,6 +71,8 @@ pub(crate) struct Gates {
     limits: Vec<Limit>,
     /// The limits that each mutation is subject to.
     of_mutation: Vec<Vec<usize>>,
+    /// The limits on how many nodes may be unavailable.
+    shares: Vec<usize>,
     index: FastMap<(usize, Option<Value>), u32>,
     gates: Vec<Gate>,
     tickets: u64,
@@ -53,18 +81,18 @@ pub(crate) struct Gates {
 }
 
 impl Gates {
-    pub(crate) fn new(limits: Vec<Limit>, set: &ModuleSet) -> Self {
-        let is_about = |limit: &Limit, id: MutationId| match &limit.of {
-            Scope::All => true,
-            Scope::Module(module) => *module == set.mutation(id).module,
-            Scope::Mutation(name) => *name == set.mutation(id).name,
+    pub(crate) fn new(limits: &[Limit], set: &ModuleSet) -> Self {
+        let limits: Vec<Limit> = limits.iter().flat_map(one_by_one).collect();
+        let limits_of = |id| {
+            let is_about = |limit: &usize| limits[*limit].of.is_about(set.mutation(id));
+            (0..limits.len()).filter(is_about).collect::<Vec<_>>()
         };
-        let limits_of =
-            |id| (0..limits.len()).filter(|l| is_about(&limits[*l], id)).collect::<Vec<_>>();
         let of_mutation = set.mutations().map(|(id, _)| limits_of(id)).collect();
+        let shares = (0..limits.len()).filter(|l| limits[*l].unavailable.is_some()).collect();
         Self {
             limits,
             of_mutation,
+            shares,
             index: FastMap::default(),
             gates: Vec::new(),
             tickets: 0,
@@ -72,39 +100,77 @@ impl Gates {
         }
     }
 
-    /// The gates that a step for a node with this cfg has to pass.
-    fn gates_of(&mut self, mutation: MutationId, cfg: &Document) -> Vec<u32> {
-        let limits = &self.of_mutation[usize::from(mutation.0)];
-        let mut gates = Vec::with_capacity(limits.len());
-        for limit in limits {
-            let of = match &self.limits[*limit].per {
-                None => None,
-                Some(fact) => match cfg.get(fact.as_str()) {
-                    None => continue,
-                    value => value.cloned(),
-                },
-            };
-            let gate = self.index.entry((*limit, of)).or_insert_with_key(|(limit, of)| {
-                let waiting = BTreeMap::new();
-                let (in_flight, opens_at) = (0, Millis(0));
-                self.gates.push(Gate {
-                    limit: *limit,
-                    of: of.clone(),
-                    in_flight,
-                    opens_at,
-                    waiting,
-                });
-                // As many gates as nodes at most, and those are counted in 32 bits.
-                u32::try_from(self.gates.len() - 1).unwrap_or(u32::MAX)
-            });
-            gates.push(*gate);
+    /// Other limits in place of these. Turns are kept, and so is the time to the next beginning
+    /// where a limit stays the same. Nobody is under way, unavailable or waits here yet.
+    pub(crate) fn replaced(&self, limits: &[Limit], set: &ModuleSet, timers: &mut Timers) -> Self {
+        let mut new = Self { tickets: self.tickets, ..Self::new(limits, set) };
+        for gate in &self.gates {
+            let limit = &self.limits[gate.limit];
+            let same = new.limits.iter().position(|other| other == limit);
+            if let Some(same) = same.filter(|_| !limit.spacing.is_zero()) {
+                let id = new.gate(same, gate.of.clone());
+                new.gates[id as usize].opens_at = gate.opens_at;
+                timers.push(gate.opens_at, Timer::Gate(id));
+            }
         }
+        new
+    }
+
+    /// Whether any limit asks how many nodes are unavailable.
+    pub(crate) fn has_shares(&self) -> bool {
+        !self.shares.is_empty()
+    }
+
+    fn gate(&mut self, limit: usize, of: Option<Value>) -> u32 {
+        *self.index.entry((limit, of)).or_insert_with_key(|(limit, of)| {
+            self.gates.push(Gate {
+                limit: *limit,
+                of: of.clone(),
+                in_flight: 0,
+                opens_at: Millis(0),
+                members: 0,
+                away: 0,
+                waiting: BTreeMap::new(),
+            });
+            // As many gates as nodes at most, and those are counted in 32 bits.
+            u32::try_from(self.gates.len() - 1).unwrap_or(u32::MAX)
+        })
+    }
+
+    /// The gate of a limit at which a node with this cfg counts.
+    fn gate_of(&mut self, limit: usize, id: &NodeId, cfg: &Document) -> Option<u32> {
+        let Limit { nodes, per, .. } = &self.limits[limit];
+        if nodes.as_ref().is_some_and(|group| !group.nodes.contains(id)) {
+            return None;
+        }
+        let of = match per {
+            None => None,
+            Some(fact) => Some(cfg.get(fact.as_str())?.clone()),
+        };
+        Some(self.gate(limit, of))
+    }
+
+    /// The gates that a step for a node with this cfg has to pass.
+    fn gates_of(&mut self, mutation: MutationId, id: &NodeId, cfg: &Document) -> Vec<u32> {
+        let limits = std::mem::take(&mut self.of_mutation[usize::from(mutation.0)]);
+        let gates = limits.iter().filter_map(|limit| self.gate_of(*limit, id, cfg)).collect();
+        self.of_mutation[usize::from(mutation.0)] = limits;
+        gates
+    }
+
+    /// The gates at which it counts whether a node with this cfg is available.
+    pub(crate) fn shares_of(&mut self, id: &NodeId, cfg: &Document) -> Vec<u32> {
+        let limits = std::mem::take(&mut self.shares);
+        let gates = limits.iter().filter_map(|limit| self.gate_of(*limit, id, cfg)).collect();
+        self.shares = limits;
         gates
     }
 
     fn is_full(&self, gate: &Gate, now: Millis) -> bool {
-        let at_most = self.limits[gate.limit].in_flight;
-        gate.opens_at > now || at_most.is_some_and(|n| gate.in_flight >= n)
+        let Limit { in_flight, unavailable, .. } = &self.limits[gate.limit];
+        gate.opens_at > now
+            || in_flight.is_some_and(|n| gate.in_flight >= n)
+            || unavailable.is_some_and(|share| gate.away >= share.of(gate.members))
     }
 
     /// Takes a place at every gate of a step, or none: then the place in the queue of the first
@@ -112,23 +178,26 @@ impl Gates {
     pub(crate) fn enter(
         &mut self,
         mutation: MutationId,
-        cfg: &Document,
-        node: u32,
-        ticket: Option<u64>,
+        who: Candidate<'_>,
         now: Millis,
         timers: &mut Timers,
     ) -> Result<Box<[u32]>, Place> {
-        let gates = self.gates_of(mutation, cfg);
+        let gates = self.gates_of(mutation, who.id, who.cfg);
         for id in &gates {
+            // To keep a node unavailable for the sake of others, who wait because it is, would be
+            // for ever.
+            if who.counted.contains(id) {
+                continue;
+            }
             let gate = &self.gates[*id as usize];
             let first = gate.waiting.keys().next().copied();
-            let is_overtaking = first.is_some_and(|first| ticket.is_none_or(|mine| first < mine));
+            let is_overtaking = first.is_some_and(|f| who.ticket.is_none_or(|mine| f < mine));
             if is_overtaking || self.is_full(gate, now) {
-                let ticket = ticket.unwrap_or_else(|| {
+                let ticket = who.ticket.unwrap_or_else(|| {
                     self.tickets += 1;
                     self.tickets
                 });
-                self.gates[*id as usize].waiting.insert(ticket, node);
+                self.gates[*id as usize].waiting.insert(ticket, who.at);
                 return Err(Place { gate: *id, ticket });
             }
         }
@@ -144,6 +213,51 @@ impl Gates {
         Ok(gates.into())
     }
 
+    /// Counts what is under way already when the limits change, whether they let it begin or not.
+    pub(crate) fn resume(
+        &mut self,
+        mutation: MutationId,
+        id: &NodeId,
+        cfg: &Document,
+    ) -> Box<[u32]> {
+        let gates = self.gates_of(mutation, id, cfg);
+        for id in &gates {
+            self.gates[*id as usize].in_flight += 1;
+        }
+        gates.into()
+    }
+
+    /// Counts a node among those of a gate, or no longer.
+    pub(crate) fn enrol(&mut self, before: &[u32], after: &[u32]) {
+        if before == after {
+            return;
+        }
+        for id in before {
+            self.gates[*id as usize].members -= 1;
+        }
+        for id in after {
+            self.gates[*id as usize].members += 1;
+            self.may_be_open(*id);
+        }
+    }
+
+    /// Counts a node as unavailable at these gates and no others.
+    pub(crate) fn count_away(&mut self, counted: &mut Vec<u32>, at: Vec<u32>) {
+        for id in at.iter().filter(|id| !counted.contains(id)) {
+            self.gates[*id as usize].away += 1;
+        }
+        for id in counted.iter().filter(|id| !at.contains(id)) {
+            self.gates[*id as usize].away -= 1;
+            self.may_be_open(*id);
+        }
+        *counted = at;
+    }
+
+    /// Whether a mutation is subject to the limit of a gate.
+    pub(crate) fn is_about(&self, gate: u32, mutation: MutationId) -> bool {
+        self.of_mutation[usize::from(mutation.0)].contains(&self.gates[gate as usize].limit)
+    }
+
     /// Gives back the places of an attempt that has ended.
     pub(crate) fn leave(&mut self, gates: &[u32]) {
         for id in gates {
@@ -154,13 +268,15 @@ impl Gates {
 
     /// No longer waits.
     pub(crate) fn withdraw(&mut self, place: Place) {
-        self.gates[place.gate as usize].waiting.remove(&place.ticket);
+        let Some(gate) = self.gates.get_mut(place.gate as usize) else { return };
+        gate.waiting.remove(&place.ticket);
         // Whoever is next may have been kept by this one alone.
         self.may_be_open(place.gate);
     }
 
     pub(crate) fn may_be_open(&mut self, gate: u32) {
-        if !self.gates[gate as usize].waiting.is_empty() {
+        // A timer may be of a gate that went with its limit.
+        if self.gates.get(gate as usize).is_some_and(|gate| !gate.waiting.is_empty()) {
             self.open.insert(gate);
         }
     }
@@ -177,24 +293,68 @@ impl Gates {
         None
     }
 
+    /// What the limit of a gate is about, for a person.
+    pub(crate) fn limit_of(&self, gate: u32) -> String {
+        self.limits[self.gates[gate as usize].limit].name(None)
+    }
+
     /// Where a node waits, for a person.
-    pub(crate) fn describe(&self, place: Place) -> Queue {
-        let gate = &self.gates[place.gate as usize];
+    pub(crate) fn describe(&self, place: Place) -> Option<Queue> {
+        let gate = self.gates.get(place.gate as usize)?;
         let limit = &self.limits[gate.limit];
-        let mut name = match &limit.of {
-            Scope::All => "all steps".to_owned(),
-            Scope::Module(module) => format!("steps of {module}"),
-            Scope::Mutation(name) => name.to_string(),
-        };
-        if let (Some(fact), Some(value)) = (&limit.per, &gate.of) {
-            name.push_str(&format!(" with {fact} = {value}"));
-        }
-        Queue {
-            limit: name,
+        let (now, of) = (gate.away, gate.members);
+        let unavailable = |share: Share| Unavailable { now, of, at_most: share.of(gate.members) };
+        Some(Queue {
+            limit: limit.name(gate.of.as_ref()),
             in_flight: gate.in_flight,
             at_most: limit.in_flight,
+            unavailable: limit.unavailable.map(unavailable),
             opens_at: gate.opens_at,
             before: gate.waiting.range(..place.ticket).count(),
+        })
+    }
+}
+
+/// A limit on steps and a limit on unavailable nodes are waited for apart: a node that is
+/// unavailable has to wait for the one and passes the other.
+fn one_by_one(limit: &Limit) -> impl Iterator<Item = Limit> + use<> {
+    let steps = Limit { unavailable: None, ..limit.clone() };
+    let share = Limit { in_flight: None, spacing: Duration::ZERO, ..limit.clone() };
+    let limits_steps = steps.in_flight.is_some() || !steps.spacing.is_zero();
+    let share = share.unavailable.is_some().then_some(share);
+    limits_steps.then_some(steps).into_iter().chain(share)
+}
+
+impl Scope {
+    fn is_about(&self, mutation: &Mutation) -> bool {
+        match self {
+            Self::All => true,
+            Self::Disruptive => mutation.disruptive,
+            Self::Module(module) => *module == mutation.module,
+            Self::Mutation(name) => *name == mutation.name,
+            Self::AnyOf(names) => names.contains(&mutation.name),
         }
+    }
+}
+
+impl Limit {
+    /// What is limited, for a person; where the limit counts apart, for one value.
+    fn name(&self, of: Option<&Value>) -> String {
+        let mut name = match &self.of {
+            Scope::All => "all steps".to_owned(),
+            Scope::Disruptive => "disruptive steps".to_owned(),
+            Scope::Module(module) => format!("steps of {module}"),
+            Scope::Mutation(name) => name.to_string(),
+            Scope::AnyOf(names) => names.join(" and "),
+        };
+        if let Some(group) = &self.nodes {
+            name.push_str(&format!(" in {}", group.name));
+        }
+        match (&self.per, of) {
+            (Some(fact), Some(value)) => name.push_str(&format!(" with {fact} = {value}")),
+            (Some(fact), None) => name.push_str(&format!(" for each {fact}")),
+            _ => {}
+        }
+        name
     }
 }

@@ -1,5 +1,6 @@
 //! What the engine is told.
 
+use crate::Limit;
 use kraken_model::{Change, Document, NodeId};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -53,6 +54,8 @@ pub enum Input {
         /// Who gave it.
         by: Arc<str>,
     },
+    /// Other limits hold from now on, for what begins from now on. Those who wait keep their turn.
+    Limits(Vec<Limit>),
     /// Time has passed. The first one starts the engine: nothing is dispatched before it, so that
     /// what was kept can be put in place, in any order.
     Tick,

@@ -30,6 +30,8 @@ pub(crate) struct Node {
     pub(crate) attempts: u32,
     pub(crate) running: Option<Box<Running>>,
     pub(crate) troubles: Option<Box<Troubles>>,
+    /// Where it counts for limits on how many may be unavailable, if there are such.
+    pub(crate) membership: Option<Box<Membership>>,
     /// Where it waits for a limit.
     pub(crate) place: Option<Place>,
     /// When it lost what the storm guard watches.
@@ -52,6 +54,17 @@ pub(crate) struct Running {
     pub(crate) answered: bool,
     /// The places it takes at limits.
     pub(crate) gates: Box<[u32]>,
+}
+
+/// Where a node counts for limits on how many may be unavailable.
+#[derive(Debug, Default)]
+pub(crate) struct Membership {
+    /// What it has to be to count as available.
+    pub(crate) goal: Goal,
+    /// The gates among whose nodes it is.
+    pub(crate) gates: Vec<u32>,
+    /// The gates at which it counts as unavailable now.
+    pub(crate) counted: Vec<u32>,
 }
 
 /// What failed on a node.
@@ -167,6 +180,7 @@ impl Node {
             attempts,
             running: None,
             troubles: None,
+            membership: None,
             place: None,
             lost_at: None,
             passes_storm: false,

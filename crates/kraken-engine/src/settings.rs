@@ -1,6 +1,6 @@
 //! How an engine behaves.
 
-use kraken_model::Path;
+use kraken_model::{NodeSet, Path};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,8 @@ pub struct Settings {
     pub seed: u64,
     /// Variables that must not be stale for a disruptive step.
     pub fresh: Vec<Path>,
+    /// The variables that have to be as cfg wants them for a node to count as available.
+    pub availability: Vec<Path>,
     /// When many nodes lose what they had at once.
     pub storm: Storm,
     /// How many steps may be under way at a time.
@@ -52,11 +54,14 @@ pub struct Storm {
     pub settle: Duration,
 }
 
-/// How many steps may be under way at a time, and how close together they may begin.
+/// How many steps may be under way at a time, how close together they may begin, and how many nodes
+/// may be unavailable before another one is taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limit {
     /// Which steps it is about.
     pub of: Scope,
+    /// Which nodes it is about; `None`: all of them.
+    pub nodes: Option<Arc<Group>>,
     /// Counted apart for every value of this fact of cfg, such as `location.rack`. Nodes without
     /// the fact are not limited.
     pub per: Option<Path>,
@@ -64,6 +69,28 @@ pub struct Limit {
     pub in_flight: Option<u32>,
     /// So much time lies between the beginnings of two of them, at least.
     pub spacing: Duration,
+    /// So many of its nodes may be unavailable: not as cfg wants them in
+    /// [`Settings::availability`], for whatever reason, or with one of these steps under way. A step
+    /// for a node that is unavailable anyway takes nothing away and does not wait for this.
+    pub unavailable: Option<Share>,
+}
+
+/// Some of the nodes, under a name that people know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its nodes.
+    pub nodes: NodeSet,
+}
+
+/// A part of a number of nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// So many; one at least.
+    Count(u32),
+    /// So many of a hundred, rounded down, but one at least: a small group must get on too.
+    Percent(u32),
 }
 
 /// Which steps are meant.
@@ -71,15 +98,20 @@ pub struct Limit {
 pub enum Scope {
     /// All of them.
     All,
+    /// The disruptive ones.
+    Disruptive,
     /// Those of one module.
     Module(Arc<str>),
     /// One mutation.
     Mutation(Arc<str>),
+    /// Several mutations, counted together.
+    AnyOf(Vec<Arc<str>>),
 }
 
 impl Settings {
-    /// What an engine does unless told otherwise: `run_state` is watched for storms, and it and
-    /// `phys_state` must be fresh for anything disruptive. No limits.
+    /// What an engine does unless told otherwise: `run_state` is watched for storms, it and
+    /// `phys_state` must be fresh for anything disruptive, and it and `image_state` make a node
+    /// available. No limits.
     #[must_use]
     pub fn new(epoch: u64, role: Role) -> Self {
         Self {
@@ -87,6 +119,7 @@ impl Settings {
             role,
             seed: epoch,
             fresh: vec![Path::known("run_state"), Path::known("phys_state")],
+            availability: vec![Path::known("run_state"), Path::known("image_state")],
             storm: Storm::default(),
             limits: Vec::new(),
             kinds: Vec::new(),
@@ -113,16 +146,29 @@ impl Default for Storm {
 }
 
 impl Limit {
+    /// A limit on these steps that does not limit anything yet.
+    #[must_use]
+    pub fn on(of: Scope) -> Self {
+        let spacing = Duration::ZERO;
+        Self { of, nodes: None, per: None, in_flight: None, spacing, unavailable: None }
+    }
+
     /// At most so many of these steps at a time.
     #[must_use]
     pub fn at_most(in_flight: u32, of: Scope) -> Self {
-        Self { of, per: None, in_flight: Some(in_flight), spacing: Duration::ZERO }
+        Self { in_flight: Some(in_flight), ..Self::on(of) }
     }
 
     /// At least so much time between the beginnings of two of these steps.
     #[must_use]
     pub fn spaced(spacing: Duration, of: Scope) -> Self {
-        Self { of, per: None, in_flight: None, spacing }
+        Self { spacing, ..Self::on(of) }
+    }
+
+    /// None of these steps while it would make more nodes than that unavailable.
+    #[must_use]
+    pub fn unavailable(share: Share, of: Scope) -> Self {
+        Self { unavailable: Some(share), ..Self::on(of) }
     }
 
     /// Counted apart for every value of a fact of cfg.
@@ -130,5 +176,26 @@ impl Limit {
     pub fn per(mut self, fact: Path) -> Self {
         self.per = Some(fact);
         self
+    }
+
+    /// Only for these nodes.
+    #[must_use]
+    pub fn within(mut self, nodes: Arc<Group>) -> Self {
+        self.nodes = Some(nodes);
+        self
+    }
+}
+
+impl Share {
+    /// How many of a number of nodes: one at least.
+    #[must_use]
+    pub fn of(self, nodes: u32) -> u32 {
+        let part = match self {
+            Self::Count(count) => count,
+            Self::Percent(percent) => {
+                u32::try_from(u64::from(nodes) * u64::from(percent) / 100).unwrap_or(u32::MAX)
+            }
+        };
+        part.max(1)
     }
 }

@@ -96,8 +96,10 @@ pub enum Status {
         limit: String,
         /// How many are under way.
         in_flight: u32,
-        /// How many may be; `None`: only the time between them is limited.
+        /// How many may be; `None`: that is not what is limited.
         at_most: Option<u32>,
+        /// How many nodes are unavailable, where that is what is limited.
+        unavailable: Option<Unavailable>,
         /// Not before then.
         not_before: Option<Millis>,
         /// How many wait there before this one.
@@ -117,6 +119,17 @@ pub enum Status {
         /// What failed, and why.
         reason: String,
     },
+}
+
+/// How many nodes are unavailable, and how many may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unavailable {
+    /// How many are.
+    pub now: u32,
+    /// Of how many.
+    pub of: u32,
+    /// How many may be before another one is made so.
+    pub at_most: u32,
 }
 
 /// A variable and the value that is wanted of it.
@@ -239,16 +252,20 @@ impl fmt::Display for Sentence<'_> {
 
 impl Sentence<'_> {
     fn queued(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Status::Queued { mutation, limit, in_flight, at_most, not_before, before } =
+        let Status::Queued { mutation, limit, in_flight, at_most, unavailable, not_before, before } =
             self.status
         else {
             return Ok(());
         };
-        write!(f, "{mutation} waits for a limit on {limit}: {in_flight}")?;
-        if let Some(at_most) = at_most {
-            write!(f, "/{at_most}")?;
+        write!(f, "{mutation} waits for a limit on {limit}: ")?;
+        match (unavailable, at_most) {
+            (Some(Unavailable { now, of, at_most }), _) => {
+                write!(f, "{now} of {of} nodes are unavailable and at most {at_most} may be")?;
+            }
+            (None, Some(at_most)) => write!(f, "{in_flight}/{at_most} under way")?,
+            (None, None) => write!(f, "{in_flight} under way")?,
         }
-        write!(f, " under way, {before} before it")?;
+        write!(f, ", {before} before it")?;
         match not_before {
             Some(then) => write!(f, ", the next {}", In { now: self.now, then: *then }),
             None => Ok(()),

@@ -6,7 +6,7 @@ use crate::keeper::Keeper;
 use crate::module::{Context, Discovery, Module};
 use crate::turn::{Engineer, Request};
 use crate::views::Views;
-use kraken_engine::{Command, Engine, Explanation, Input, Settings};
+use kraken_engine::{Command, Engine, Explanation, Input, Limit, Outlook, Settings};
 use kraken_model::{Change, Document, Invalid, NodeId, Registry, Side};
 use kraken_plan::ModuleSet;
 use kraken_store::StoreError;
@@ -71,6 +71,16 @@ pub enum KrakenError {
     /// Documents do not fit the schemas; nothing was changed.
     #[error("{}", invalid_text(.0))]
     Invalid(Vec<(NodeId, Invalid)>),
+    /// What nodes should be was changed meanwhile; nothing was changed by this.
+    #[error(
+        "what nodes should be has changed since: revision {now}, and {planned} was meant; plan again"
+    )]
+    Moved {
+        /// The revision that was meant.
+        planned: u64,
+        /// The present one.
+        now: u64,
+    },
     /// There is no such node.
     #[error("there is no node {0}")]
     NoNode(NodeId),
@@ -121,6 +131,7 @@ impl Kraken {
             context.clone(),
             Arc::clone(&modules),
         );
+        engineer.revision = loaded.revision;
         let start: Arc<str> = "start".into();
         for (node, cfg) in loaded.cfg {
             engineer.step(Input::Configure { node, cfg: Some(cfg), by: start.clone() }).await;
@@ -155,6 +166,20 @@ impl Kraken {
         writes: Vec<(NodeId, Option<Document>)>,
         by: &str,
     ) -> Result<u64, KrakenError> {
+        self.configure_at(None, writes, by).await
+    }
+
+    /// The same, but only while the revision is still the one that is meant, if one is
+    /// ([`Kraken::outlook`]).
+    ///
+    /// # Errors
+    /// When a document does not fit, or cannot be kept, or the revision is another.
+    pub async fn configure_at(
+        &self,
+        at: Option<u64>,
+        writes: Vec<(NodeId, Option<Document>)>,
+        by: &str,
+    ) -> Result<u64, KrakenError> {
         let mut invalid = Vec::new();
         for (node, cfg) in &writes {
             let found = cfg.iter().flat_map(|cfg| self.registry.validate(Side::Cfg, cfg));
@@ -163,7 +188,7 @@ impl Kraken {
         if !invalid.is_empty() {
             return Err(KrakenError::Invalid(invalid));
         }
-        self.ask(|reply| Request::Configure { writes, by: by.into(), reply }).await?
+        self.ask(|reply| Request::Configure { writes, at, by: by.into(), reply }).await?
     }
 
     /// Tells the engine what a person, or something outside, found out.
@@ -206,6 +231,24 @@ impl Kraken {
     pub async fn explain(&self, node: &NodeId) -> Result<Explanation, KrakenError> {
         let explanation = self.ask(|reply| Request::Explain { node: node.clone(), reply }).await?;
         explanation.ok_or_else(|| KrakenError::NoNode(node.clone()))
+    }
+
+    /// Other limits hold from now on, for steps that begin from now on. They are not kept: whoever
+    /// starts the application again gives them anew.
+    ///
+    /// # Errors
+    /// When the application has ended.
+    pub async fn limit(&self, limits: Vec<Limit>) -> Result<(), KrakenError> {
+        self.ask(|reply| Request::Limits { limits, reply }).await
+    }
+
+    /// What the engine knows of all nodes now, to be asked what it would do if cfg were another, and
+    /// the revision of cfg. Ask it where computing for long is allowed.
+    ///
+    /// # Errors
+    /// When the application has ended.
+    pub async fn outlook(&self) -> Result<(Outlook, u64), KrakenError> {
+        self.ask(|reply| Request::Outlook { reply }).await
     }
 
     /// The documents of all nodes, as they are now.

@@ -6,7 +6,8 @@ use crate::keeper::Keeper;
 use crate::module::{Context, Discovery, Module, Order};
 use crate::runtime::KrakenError;
 use crate::views::View;
-use kraken_engine::{Command, DispatchId, Engine, Explanation, Failure, Input, Output};
+use kraken_engine::Output;
+use kraken_engine::{Command, DispatchId, Engine, Explanation, Failure, Input, Limit, Outlook};
 use kraken_model::{Document, NodeId};
 use kraken_plan::ModuleSet;
 use kraken_store::{CfgWrite, Store, StoreError};
@@ -29,6 +30,8 @@ const ALL: &str = "all";
 pub(crate) enum Request {
     Configure {
         writes: Vec<(NodeId, Option<Document>)>,
+        /// Only at this revision.
+        at: Option<u64>,
         by: Arc<str>,
         reply: oneshot::Sender<Result<u64, KrakenError>>,
     },
@@ -40,6 +43,13 @@ pub(crate) enum Request {
     Explain {
         node: NodeId,
         reply: oneshot::Sender<Option<Explanation>>,
+    },
+    Limits {
+        limits: Vec<Limit>,
+        reply: oneshot::Sender<()>,
+    },
+    Outlook {
+        reply: oneshot::Sender<(Outlook, u64)>,
     },
 }
 
@@ -58,6 +68,8 @@ pub(crate) struct Engineer {
     attempts: JoinSet<Ended>,
     running: HashMap<NodeId, (DispatchId, AbortHandle)>,
     frozen: bool,
+    /// How many commits of cfg there were.
+    pub(crate) revision: u64,
     outputs: Vec<Output>,
 }
 
@@ -86,6 +98,7 @@ impl Engineer {
             attempts: JoinSet::new(),
             running: HashMap::new(),
             frozen: false,
+            revision: 0,
             outputs: Vec::new(),
         }
     }
@@ -158,8 +171,11 @@ impl Engineer {
 
     async fn request(&mut self, request: Request) {
         match request {
-            Request::Configure { writes, by, reply } => {
-                let result = self.configure(writes, by).await;
+            Request::Configure { writes, at, by, reply } => {
+                let result = match at.filter(|at| *at != self.revision) {
+                    Some(planned) => Err(KrakenError::Moved { planned, now: self.revision }),
+                    None => self.configure(writes, by).await,
+                };
                 // Whoever asked may have gone.
                 let _ = reply.send(result);
             }
@@ -169,6 +185,13 @@ impl Engineer {
             }
             Request::Explain { node, reply } => {
                 let _ = reply.send(self.engine.explain(&node, self.clock.now()));
+            }
+            Request::Limits { limits, reply } => {
+                self.step(Input::Limits(limits)).await;
+                let _ = reply.send(());
+            }
+            Request::Outlook { reply } => {
+                let _ = reply.send((self.engine.outlook(), self.revision));
             }
         }
     }
@@ -238,6 +261,7 @@ impl Engineer {
             .with(move |store| store.commit(&kept, &[]))
             .await
             .map_err(KrakenError::Keep)?;
+        self.revision = revision;
         for (node, cfg) in writes {
             self.step(Input::Configure { node, cfg, by: Arc::clone(&by) }).await;
         }

@@ -3,8 +3,8 @@
 
 use async_trait::async_trait;
 use kraken::{
-    Context, Event, Failure, Keeper, Kraken, KrakenError, Module, Options, Order, Settings, Tasks,
-    What, chain,
+    Context, Event, Failure, Keeper, Kraken, KrakenError, Limit, Module, Options, Order, Scope,
+    Settings, Tasks, What, chain,
 };
 use kraken_model::{Change, Document, Field, NodeId, Path, Registry, Schema};
 use kraken_plan::{Context as Taker, ModuleSet, Mutation, Retry};
@@ -262,4 +262,38 @@ async fn an_application_ends_soon_whoever_still_holds_it() {
     let late = other.configure(vec![lit("late")], "test").await;
     assert!(matches!(late, Err(KrakenError::Ended)), "{late:?}");
     drop(events);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_planned_is_configured_only_while_nothing_else_was() {
+    let (kraken, tasks) = start(Memory::default()).await;
+    let first = kraken.configure(vec![lit("hangs")], "test").await.unwrap();
+    let (outlook, revision) = kraken.outlook().await.unwrap();
+    assert_eq!(revision, first);
+    let cfg = [lit("hangs"), lit("works")].map(|(node, cfg)| (node, cfg.unwrap()));
+    let plan = outlook.plan(&cfg.into(), &[]);
+    let planned: Vec<_> = plan.nodes.iter().map(|n| (n.node.as_str(), &n.steps[..])).collect();
+    assert_eq!(planned, [("works", &["lamp.on".into()][..])]);
+    assert_eq!(kraken.views().len(), 1, "planning changed something");
+    kraken.configure(vec![lit("other")], "test").await.unwrap();
+    let late = kraken.configure_at(Some(revision), vec![lit("works")], "test").await.unwrap_err();
+    assert!(matches!(late, KrakenError::Moved { planned, now } if planned + 1 == now), "{late}");
+    assert!(kraken.views().get(&node("works")).is_none());
+    kraken.configure_at(Some(revision + 1), vec![lit("works")], "test").await.unwrap();
+    until_lit(&kraken, "works").await;
+    kraken.stop();
+    tasks.ended().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_are_changed_while_it_runs() {
+    let (kraken, tasks) = start(Memory::default()).await;
+    kraken.limit(vec![Limit::at_most(1, Scope::All)]).await.unwrap();
+    kraken.configure(vec![lit("hangs"), lit("works")], "test").await.unwrap();
+    let text = kraken.explain(&node("works")).await.unwrap().to_string();
+    assert!(text.contains("waits for a limit on all steps: 1/1 under way"), "{text}");
+    kraken.limit(Vec::new()).await.unwrap();
+    until_lit(&kraken, "works").await;
+    kraken.stop();
+    tasks.ended().await;
 }

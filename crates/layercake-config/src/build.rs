@@ -1,6 +1,7 @@
 //! From the tree of the file to a cluster.
 
 use crate::diagnostic::{Diagnostic, Pos, Report};
+use crate::limits::{Names, limits};
 use crate::machine::{Layer, document, put};
 use crate::sections::{self, ImageLookup, Network, Settings, inside, mask};
 use crate::template::{Variables, is_template, render, spread};
@@ -86,7 +87,7 @@ fn build(root: &Node, context: &Context<'_>, report: &mut Report) -> Option<Clus
     }
     let network = sections::network(root, report);
     let images = sections::images(root, context.images, report);
-    let (limits, timing) = (sections::limits(root, report), sections::timing(root, report));
+    let timing = sections::timing(root, report);
     let registry = context.registry;
     let empty = Layer::default();
     let defaults =
@@ -151,6 +152,8 @@ fn build(root: &Node, context: &Context<'_>, report: &mut Report) -> Option<Clus
             nodes.insert(node.clone(), doc);
         }
     }
+    let names = Names { groups: &groups, registry, timing: &timing };
+    let limits = limits(root, &names, report);
     let settings = Settings { network: network?, limits, timing };
     Some(Cluster { name: name?.to_string(), settings, nodes, groups })
 }

@@ -87,16 +87,7 @@ impl Report {
         known: impl IntoIterator<Item = &'a str>,
     ) {
         let known: Vec<&str> = known.into_iter().collect();
-        let near = known
-            .iter()
-            .map(|k| (distance(key, k), *k))
-            .min()
-            .filter(|(d, k)| *d <= 1 + k.len() / 3);
-        let hint = match near {
-            Some((_, near)) => format!("did you mean {near:?}?"),
-            None if known.is_empty() => String::new(),
-            None => format!("there is {}", known.join(", ")),
-        };
+        let hint = near(key, &known);
         self.add(
             at,
             path,
@@ -109,6 +100,17 @@ impl Report {
     pub(crate) fn finish(mut self) -> Vec<Diagnostic> {
         self.found.sort_by(|a, b| (a.line, a.column, &a.path).cmp(&(b.line, b.column, &b.path)));
         self.found
+    }
+}
+
+/// What was probably meant, or everything that could have been.
+pub(crate) fn near(name: &str, known: &[&str]) -> String {
+    let near =
+        known.iter().map(|k| (distance(name, k), *k)).min().filter(|(d, k)| *d <= 1 + k.len() / 3);
+    match near {
+        Some((_, near)) => format!("did you mean {near:?}?"),
+        None if known.is_empty() => String::new(),
+        None => format!("there is {}", known.join(", ")),
     }
 }
 

@@ -13,6 +13,7 @@
 
 mod build;
 mod diagnostic;
+mod limits;
 mod machine;
 mod sections;
 mod template;
@@ -20,4 +21,5 @@ mod yaml;
 
 pub use build::{Cluster, Context, parse};
 pub use diagnostic::Diagnostic;
-pub use sections::{DEFAULT_HTTP_PORT, ImageFacts, ImageLookup, Limits, Network, Settings};
+pub use limits::{Limits, Portion, StepLimit, Steps, UnavailableLimit, Where};
+pub use sections::{DEFAULT_HTTP_PORT, ImageFacts, ImageLookup, Network, Settings};

@@ -1,6 +1,7 @@
 //! The sections that speak of the cluster as a whole.
 
 use crate::diagnostic::{Pos, Report};
+use crate::limits::Limits;
 use crate::yaml::{Data, Node};
 use layercake_schema::{Timing, parse_duration};
 use std::collections::BTreeMap;
@@ -55,15 +56,6 @@ pub struct Network {
     pub domain: Option<String>,
     /// Name servers, best first.
     pub dns: Vec<Ipv4Addr>,
-}
-
-/// How much may happen at once.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
-    /// How many machines may be switched on at once.
-    pub power_on_at_once: Option<u32>,
-    /// How long to wait between two.
-    pub power_on_every: Option<Duration>,
 }
 
 /// The settings of a cluster.
@@ -204,22 +196,7 @@ pub(crate) fn inside(net: Ipv4Addr, prefix: u8, address: Ipv4Addr) -> bool {
     (net.to_bits() ^ address.to_bits()) & mask(prefix) == 0
 }
 
-pub(crate) fn limits(root: &Node, report: &mut Report) -> Limits {
-    let mut limits = Limits::default();
-    let Some(section) = root.get("limits") else { return limits };
-    known(report, section, "limits", &["power_on"]);
-    if let Some(on) = section.get("power_on") {
-        known(report, on, "limits.power_on", &["at_once", "every"]);
-        let count: Option<std::num::NonZeroU32> =
-            value(report, on, "limits.power_on", "at_once", "a number from 1");
-        limits.power_on_at_once = count.map(Into::into);
-        limits.power_on_every =
-            on.get("every").and_then(|node| duration(node, "limits.power_on.every", report));
-    }
-    limits
-}
-
-fn duration(node: &Node, path: &str, report: &mut Report) -> Option<Duration> {
+pub(crate) fn duration(node: &Node, path: &str, report: &mut Report) -> Option<Duration> {
     let text = node.text().unwrap_or_default();
     parse_duration(text)
         .map_err(|error| {

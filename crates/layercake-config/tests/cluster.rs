@@ -1,8 +1,10 @@
 //! Cluster files, good and bad.
 #![allow(clippy::unwrap_used)]
 
-use kraken_model::{Registry, Side, Value};
+use kraken_model::{Path, Registry, Side, Value};
 use layercake_config::{Cluster, Context, Diagnostic, ImageFacts, ImageLookup, parse};
+use layercake_config::{Portion, Steps, UnavailableLimit, Where};
+use std::time::Duration;
 
 struct Images;
 
@@ -60,7 +62,9 @@ fn ranges_groups_and_templates_come_together() {
     assert_eq!(last.text("run_state"), None);
     assert_eq!(cluster.groups["spare"].to_string(), "ml[121-130]");
     assert_eq!(cluster.settings.timing.boot.as_secs(), 300);
-    assert_eq!(cluster.settings.limits.power_on_at_once, Some(10));
+    let power_on = &cluster.settings.limits.steps[0];
+    assert_eq!(power_on.of, Steps::Named(vec!["power.on".into()]));
+    assert_eq!((power_on.at_once, power_on.every), (Some(10), Some(Duration::from_millis(500))));
 }
 
 #[test]
@@ -134,6 +138,76 @@ nodes: {{x1: {{labels: {{d: 4}}}}, x2: {{}}}}\n"
     assert_eq!((labels("x1").as_str(), labels("x2").as_str()), ("1234", "122"));
     assert_eq!(cluster.nodes["x1"].text("image_state"), Some("IDLE"));
     assert_eq!(cluster.nodes["x2"].text("image_state"), Some("ACTIVE"));
+}
+
+#[test]
+fn limits_are_on_steps_and_on_what_is_unavailable_for_groups_and_values() {
+    let text = format!(
+        "{HEAD}groups: {{ front: {{ nodes: 'x1' }} }}
+limits:
+  steps:
+    - {{ of: disruptive, per: location.rack, at_once: 2 }}
+    - {{ of: [power.off, power.on], per: labels.pdu, every: 2s }}
+    - {{ of: all, group: front, at_once: 1 }}
+  unavailable:
+    - {{ at_most: 10% }}
+    - {{ group: front, per: location.rack, at_most: 2 }}
+nodes: {{ 'x[1-2]': {{}} }}\n"
+    );
+    let limits = read(&text).unwrap().settings.limits;
+    let of: Vec<&Steps> = limits.steps.iter().map(|limit| &limit.of).collect();
+    let named = Steps::Named(vec!["power.off".into(), "power.on".into()]);
+    assert_eq!(of, [&Steps::Disruptive, &named, &Steps::All]);
+    let per = |address: &str| Some(Path::known(address));
+    assert_eq!(limits.steps[1].nodes, Where { group: None, per: per("labels.pdu") });
+    assert_eq!(limits.steps[1].every, Some(Duration::from_secs(2)));
+    let front = Some("front".to_owned());
+    assert_eq!(
+        limits.unavailable,
+        [
+            UnavailableLimit { nodes: Where::default(), at_most: Portion::Percent(10) },
+            UnavailableLimit {
+                nodes: Where { group: front, per: per("location.rack") },
+                at_most: Portion::Count(2)
+            },
+        ]
+    );
+}
+
+#[test]
+fn limits_that_could_not_hold_are_refused() {
+    let text = format!(
+        "{HEAD}limits:
+  power_on: {{ at_once: 0 }}
+  steps:
+    - {{ of: power.of, at_once: 1 }}
+    - {{ of: all, group: frnt, at_once: 1 }}
+    - {{ of: all, per: image_reason, at_once: 1 }}
+    - {{ of: all }}
+    - {{ at_once: 1 }}
+  unavailable:
+    - {{ at_most: 0 }}
+    - {{ at_most: 101% }}
+    - {{ per: location.rack }}
+groups: {{ front: {{ nodes: 'x1' }} }}
+nodes: {{ x1: {{}} }}\n"
+    );
+    let wanted = [
+        "\"0\" cannot be limits.power_on.at_once: it must be a number from 1",
+        "there is no step \"power.of\"",
+        "there is no group \"frnt\": it is not in the section groups; did you mean \"front\"?",
+        "\"image_reason\" cannot be counted by",
+        "limits.steps[3] limits nothing",
+        "limits.steps[4].of is missing",
+        "\"0\" cannot be limits.unavailable[0].at_most",
+        "\"101%\" cannot be limits.unavailable[1].at_most",
+        "limits.unavailable[2].at_most is missing",
+    ];
+    let said = said(&text);
+    assert_eq!(said.len(), wanted.len(), "{said:#?}");
+    for (line, wanted) in said.iter().zip(wanted) {
+        assert!(line.contains(wanted), "{line}\nwanted {wanted}");
+    }
 }
 
 #[test]

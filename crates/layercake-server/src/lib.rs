@@ -9,9 +9,11 @@
 
 pub mod api;
 mod images;
+mod limits;
 mod listen;
 mod logs;
 mod parent;
+mod planning;
 mod server;
 mod tickets;
 

@@ -1,10 +1,9 @@
 //! Everything that runs for the machines of a cluster.
 
+use crate::limits::limits;
 use crate::logs::Logs;
 use crate::tickets::SyncTickets;
-use kraken::{
-    Identity, IdentityError, Keeper, Kraken, KrakenError, Limit, Options, Scope, Settings, Tasks,
-};
+use kraken::{Identity, IdentityError, Keeper, Kraken, KrakenError, Options, Settings, Tasks};
 use kraken::{SyncError, SyncOptions, SyncParent};
 use kraken_model::Registry;
 use kraken_plan::ModuleSet;
@@ -34,8 +33,7 @@ const IDENTITY: &str = "identity";
 
 /// What is needed to start.
 pub(crate) struct Setup<'a> {
-    pub(crate) settings: &'a ClusterSettings,
-    pub(crate) cluster: &'a str,
+    pub(crate) cluster: &'a Cluster,
     pub(crate) registry: Arc<Registry>,
     pub(crate) keeper: Keeper,
     pub(crate) images: ImageStore,
@@ -92,7 +90,8 @@ pub(crate) struct Parent {
 impl Parent {
     /// Starts it all: nodes that were known are adopted, machines are answered.
     pub(crate) async fn start(setup: Setup<'_>) -> Result<Self, ParentError> {
-        let Setup { settings, registry, keeper, images, .. } = setup;
+        let Setup { cluster, registry, keeper, images, .. } = setup;
+        let settings = &cluster.settings;
         let network = &settings.network;
         let modules = ModuleSet::new(&registry, layercake_schema::mutations(&settings.timing))
             .map_err(|p| {
@@ -113,7 +112,7 @@ impl Parent {
         config.http_port = network.http_port.get();
         config.routes = layercake_image::router(images, Arc::clone(&served));
         let material = Material {
-            cluster: setup.cluster.to_owned(),
+            cluster: cluster.name.clone(),
             kernel: BootFile::read(&setup.minos.join("vmlinuz"))?,
             initramfs: BootFile::read(&setup.minos.join("initramfs.img"))?,
             parents: vec![SeedParent { addr: at }],
@@ -132,16 +131,12 @@ impl Parent {
             modules: Arc::new(modules),
             hosted: vec![power.clone(), boot.clone(), sync.clone()],
             keeper,
-            settings: engine_settings(settings),
+            settings: engine_settings(cluster),
         };
         let (kraken, tasks) = Kraken::start(options).await?;
-        tracing::info!(
-            cluster = setup.cluster,
-            nodes = kraken.views().len(),
-            "looking after nodes"
-        );
+        tracing::info!(cluster = cluster.name, nodes = kraken.views().len(), "looking after nodes");
         Ok(Self {
-            cluster: setup.cluster.to_owned(),
+            cluster: cluster.name.clone(),
             kraken,
             power,
             boot,
@@ -158,8 +153,9 @@ impl Parent {
     pub(crate) fn notes(&self, cluster: &Cluster) -> Vec<String> {
         let restart = "takes effect when the server is started again";
         let mut notes = Vec::new();
-        if cluster.settings != self.settings {
-            notes.push(format!("network, timing or limits have changed: that {restart}"));
+        let (now, then) = (&cluster.settings, &self.settings);
+        if (&now.network, &now.timing) != (&then.network, &then.timing) {
+            notes.push(format!("network or timing have changed: that {restart}"));
         }
         if cluster.name != self.cluster {
             notes.push(format!("the cluster's name has changed: that {restart}"));
@@ -222,12 +218,9 @@ fn sync_options(settings: &ClusterSettings, at: SocketAddr, logs: &Arc<Logs>) ->
 }
 
 /// How the engine behaves: what the cluster file says of limits, and the rest as it comes.
-fn engine_settings(settings: &ClusterSettings) -> Settings {
-    let power_on = || Scope::Mutation("power.on".into());
-    let at_once = settings.limits.power_on_at_once.map(|n| Limit::at_most(n, power_on()));
-    let every = settings.limits.power_on_every.map(|pause| Limit::spaced(pause, power_on()));
+fn engine_settings(cluster: &Cluster) -> Settings {
     Settings {
-        limits: at_once.into_iter().chain(every).collect(),
+        limits: limits(cluster),
         // What steps take is a matter of the hardware.
         kinds: ["platform", "arch"].map(kraken_model::Path::known).into(),
         ..Settings::default()

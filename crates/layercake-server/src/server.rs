@@ -1,11 +1,12 @@
 //! The server: what it is made of, and in which order it starts and ends.
 
 use crate::api::{self, Applied, Problem, between, chain};
+use crate::limits::limits;
 use crate::listen::{ListenError, Listeners};
 use crate::parent::{Parent, ParentError, Setup};
 use axum::http::StatusCode;
 use kraken::{Keeper, Kraken};
-use kraken_model::{NodeId, NodeSet, Registry};
+use kraken_model::{Document, NodeId, NodeSet, Registry};
 use kraken_store::{Embedded, StoreError};
 use layercake_boot::hosts::BootFileError;
 use layercake_config::{Cluster, Diagnostic};
@@ -194,42 +195,93 @@ impl App {
         dry_run: bool,
         by: &str,
     ) -> Result<Applied, Problem> {
-        // One after the other: each is compared with what the one before left.
-        let _turn = self.applying.lock().await;
-        let cluster = self.read_cluster(&kept).map_err(|diagnostics| {
+        let _turn = self.applying().await;
+        let cluster = self.checked(&kept)?;
+        if !dry_run {
+            return self.commit(kept, cluster, None, by).await;
+        }
+        let (_, applied) = self.applied(&cluster);
+        Ok(Applied { dry_run, ..applied })
+    }
+
+    /// One after the other: each is compared with what the one before left.
+    pub(crate) async fn applying(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.applying.lock().await
+    }
+
+    /// A cluster file, checked.
+    pub(crate) fn checked(&self, kept: &Kept) -> Result<Cluster, Problem> {
+        self.read_cluster(kept).map_err(|diagnostics| {
             let count = diagnostics.len();
             let errors = diagnostics.iter().map(ToString::to_string).collect();
             let detail = format!("{count} mistakes, so nothing was changed");
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "the cluster file was refused", detail)
                 .with_errors(errors)
-        })?;
-        if !dry_run {
-            self.run(&cluster).await.map_err(|error| Problem::internal("cannot start", &error))?;
-        }
+        })
+    }
+
+    /// What applying a cluster would write, and what that changes.
+    fn applied(&self, cluster: &Cluster) -> (Vec<(NodeId, Option<Document>)>, Applied) {
         let parent = self.parent.get();
         let before = parent.map(|parent| parent.kraken.views().all()).unwrap_or_default();
         let (writes, nodes) = between(&before, &cluster.nodes);
-        let notes = parent.map(|parent| parent.notes(&cluster)).unwrap_or_default();
-        let mut applied = Applied { dry_run, revision: 0, nodes, notes };
-        if dry_run {
-            return Ok(applied);
-        }
-        self.keep_cluster(&kept).await.map_err(|error| {
+        let notes = parent.map(|parent| parent.notes(cluster)).unwrap_or_default();
+        (writes, Applied { dry_run: false, revision: 0, nodes, notes })
+    }
+
+    /// Makes a cluster what counts; where a revision is given, only if it is still the present one.
+    pub(crate) async fn commit(
+        &self,
+        kept: Kept,
+        cluster: Cluster,
+        revision: Option<u64>,
+        by: &str,
+    ) -> Result<Applied, Problem> {
+        self.run(&cluster).await.map_err(|error| Problem::internal("cannot start", &error))?;
+        let (writes, mut applied) = self.applied(&cluster);
+        let not_kept = |error: StoreError| {
             Problem::new(StatusCode::INSUFFICIENT_STORAGE, "not done", chain(&error))
-        })?;
+        };
+        let before = self.kept_cluster().await.map_err(not_kept)?;
+        self.keep_cluster(&kept).await.map_err(not_kept)?;
+        // Before anything follows from the new cfg.
+        self.kraken()?.limit(limits(&cluster)).await?;
         if !writes.is_empty() {
-            applied.revision = self.kraken()?.configure(writes, by).await?;
+            match self.kraken()?.configure_at(revision, writes, by).await {
+                Ok(revision) => applied.revision = revision,
+                Err(error) => {
+                    self.put_back(before).await;
+                    return Err(error.into());
+                }
+            }
         }
         *self.groups.write().unwrap_or_else(PoisonError::into_inner) = cluster.groups;
         Ok(applied)
+    }
+
+    /// Makes the cluster file before what counts again, as far as that can be.
+    async fn put_back(&self, before: Option<Kept>) {
+        let Some(before) = before else { return };
+        if let Err(error) = self.keep_cluster(&before).await {
+            tracing::error!(%error, "the cluster file that was refused is kept all the same");
+        }
+        if let (Ok(kraken), Ok(cluster)) = (self.kraken(), self.read_cluster(&before))
+            && let Err(error) = kraken.limit(limits(&cluster)).await
+        {
+            tracing::error!(%error, "the limits of the file that was refused hold all the same");
+        }
+    }
+
+    /// What may stand in a document.
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.registry
     }
 
     /// Starts everything that machines need, the first time there is a cluster.
     async fn run(&self, cluster: &Cluster) -> Result<(), ServerError> {
         let start = || async {
             let setup = Setup {
-                settings: &cluster.settings,
-                cluster: &cluster.name,
+                cluster,
                 registry: Arc::clone(&self.registry),
                 keeper: self.keeper.clone(),
                 images: self.images.clone(),

@@ -230,3 +230,111 @@ fn an_archive_is_imported_whole_or_not_at_all_and_an_image_in_use_stays() {
         server.shutdown().await;
     });
 }
+
+/// Two machines that stay off.
+fn two_that_are_off(dir: &Path) -> String {
+    cluster(dir, &TWO.replace("\" }\n", "\", want: { power: off } }\n"))
+}
+
+async fn planned(dir: &Path, file: &str) -> Value {
+    let (status, plan) = ask(dir, &["--data-binary", file], "plan?name=c.yaml").await;
+    assert_eq!(status, 200, "{plan}");
+    serde_json::from_str(&plan).unwrap()
+}
+
+async fn apply_planned(dir: &Path, plan: &Value) -> (u16, String) {
+    let file = dir.join("plan.json");
+    std::fs::write(&file, plan.to_string()).unwrap();
+    let data = format!("@{}", file.display());
+    let json = "content-type: application/json";
+    ask(dir, &["--header", json, "--data-binary", &data], "plan/apply").await
+}
+
+async fn tell(dir: &Path, path: &str, body: &str) {
+    let json = "content-type: application/json";
+    let (status, said) = ask(dir, &["--header", json, "--data-binary", body], path).await;
+    assert_eq!(status, 200, "{said}");
+}
+
+#[test]
+fn a_plan_changes_nothing_and_is_then_applied_as_it_is() {
+    in_namespace(|dir| async move {
+        let server = Server::start(config(&dir)).await.unwrap();
+        let plan = planned(&dir, &cluster(&dir, TWO)).await;
+        assert_eq!(ask(&dir, &[], "nodes").await.0, 409, "planning applied something");
+        let nodes = plan["plan"]["nodes"].as_array().unwrap();
+        assert_eq!(nodes.iter().map(|n| &n["node"]).collect::<Vec<_>>(), ["n1", "n2"]);
+        let steps = nodes[0]["steps"].as_array().unwrap();
+        assert!(
+            steps.contains(&"power.on".into()) && steps.contains(&"sync.join".into()),
+            "{plan}"
+        );
+        assert_eq!(plan["plan"]["summary"]["disrupted"], 0);
+        let (status, applied) = apply_planned(&dir, &plan).await;
+        assert_eq!(status, 200, "{applied}");
+        assert!(ask(&dir, &[], "nodes").await.1.contains("n2"));
+        let (status, again) = apply_planned(&dir, &plan).await;
+        assert_eq!(status, 409, "{again}");
+        server.shutdown().await;
+    });
+}
+
+#[test]
+fn a_plan_is_refused_when_cfg_or_the_next_step_of_a_node_is_another() {
+    in_namespace(|dir| async move {
+        let server = Server::start(config(&dir)).await.unwrap();
+        assert_eq!(apply(&dir, "", &two_that_are_off(&dir)).await.0, 200);
+        let off = tokio::time::timeout(PATIENCE, async {
+            while !ask(&dir, &[], "status").await.1.contains("\"POWER_OFF\":2") {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        off.await.unwrap();
+        let plan = planned(&dir, &cluster(&dir, TWO)).await;
+        assert_eq!(plan["plan"]["nodes"][1]["steps"][0], "power.on");
+
+        tell(&dir, "command", r#"{"command":"hold","nodes":"n2"}"#).await;
+        let (status, refused) = apply_planned(&dir, &plan).await;
+        assert_eq!(status, 409, "{refused}");
+        let why = "n2: it was to begin with power.on, now nothing, since it is held";
+        assert!(refused.contains(why) && !refused.contains("n1:"), "{refused}");
+        tell(&dir, "command", r#"{"command":"release","nodes":"n2"}"#).await;
+
+        let other = planned(&dir, &cluster(&dir, TWO)).await;
+        tell(&dir, "power", r#"{"action":"on","nodes":"n1"}"#).await;
+        let (status, refused) = apply_planned(&dir, &other).await;
+        assert_eq!(status, 409, "{refused}");
+        assert!(refused.contains("it was planned at revision 1, now it is 2"), "{refused}");
+        assert!(refused.contains("n1: its cfg would be changed in another way"), "{refused}");
+        let (_, nodes) = ask(&dir, &[], "nodes?nodes=n2").await;
+        assert!(
+            nodes.contains("\"phys_state\":\"POWER_OFF\"") && !nodes.contains("SYNC"),
+            "{nodes}"
+        );
+        server.shutdown().await;
+    });
+}
+
+#[test]
+fn limits_of_an_applied_file_hold_at_once() {
+    in_namespace(|dir| async move {
+        let server = Server::start(config(&dir)).await.unwrap();
+        assert_eq!(apply(&dir, "", &two_that_are_off(&dir)).await.0, 200);
+        let limits = "limits: { power_on: { at_once: 1 } }\n";
+        let file = format!("{limits}{}", cluster(&dir, TWO));
+        let plan = planned(&dir, &file).await;
+        let wait = &plan["plan"]["summary"]["limits"][0];
+        assert_eq!((&wait["limit"], &wait["steps"]), (&"power.on".into(), &1.into()), "{plan}");
+        // The script says that a machine is off whatever it was told: the first stays under way.
+        let (status, applied) = apply(&dir, "", &file).await;
+        assert_eq!((status, &applied["notes"]), (200, &serde_json::json!([])), "{applied}");
+        let waits = tokio::time::timeout(PATIENCE, async {
+            while !ask(&dir, &[], "explain").await.1.contains("a limit on power.on: 1/1 under way")
+            {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        waits.await.unwrap();
+        server.shutdown().await;
+    });
+}

@@ -43,9 +43,17 @@ pub(crate) enum Verb {
     /// Run the server, with everything that machines need, until it is stopped
     Serve(Box<Serve>),
     /// Make a cluster file what the cluster should be
-    Apply(ClusterFile),
+    Apply(Apply),
     /// Show what applying a cluster file would change
     Diff(ClusterFile),
+    /// Show what applying a cluster file would lead to: steps, times, and what is disrupted
+    Plan {
+        #[command(flatten)]
+        file: ClusterFile,
+        /// Keep the plan, for `layercake apply --plan`
+        #[arg(long, value_name = "FILE")]
+        save: Option<PathBuf>,
+    },
     /// List nodes or images
     #[command(subcommand)]
     Get(Get),
@@ -147,6 +155,17 @@ pub(crate) struct Serve {
     /// The loopback address of the API
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8470")]
     pub(crate) api_listen: std::net::SocketAddr,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Apply {
+    /// The cluster file; `-` reads it from standard input
+    #[arg(short, long = "file", value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Do just what was planned (`layercake plan --save`), or nothing if the state moved on
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plan: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -1,8 +1,9 @@
 //! How many at a time, and in which order.
 
 use crate::words::*;
-use kraken_engine::{Limit, Scope, Settings};
+use kraken_engine::{Group, Input, Limit, Scope, Settings, Share, Storm};
 use kraken_model::Path;
+use std::sync::Arc;
 
 fn limited(limit: Limit) -> Settings {
     Settings { limits: vec![limit], ..Settings::default() }
@@ -72,4 +73,79 @@ fn a_place_is_given_back_however_the_attempt_ends() {
     let out = bench.pass(seconds(20));
     assert!(dispatched(&bench.set, &out).contains(&"n4 power.discover".to_owned()));
     assert_eq!(bench.engine.summary().in_flight, 1);
+}
+
+/// Four nodes that are off in cfg and on in truth: each would be switched off, which is disruptive.
+fn four_to_be_switched_off(limits: Vec<Limit>) -> Bench {
+    let mut bench = Bench::new(Settings { limits, ..Settings::default() });
+    for name in FOUR {
+        bench.configure(name, doc(&[("phys_state", "OFF"), ("location.rack", "a")]));
+        bench.discover(name, &[("phys_state", "ON")]);
+    }
+    bench
+}
+
+#[test]
+fn one_per_cent_of_four_nodes_is_one() {
+    let limit = Limit::unavailable(Share::Percent(1), Scope::Disruptive);
+    let mut bench = four_to_be_switched_off(vec![limit.per(Path::known("location.rack"))]);
+    let out = bench.tick();
+    assert_eq!(dispatched(&bench.set, &out), ["n1 power.off"]);
+    let text = bench.explain("n3").to_string();
+    let why = "n3: power.off waits for a limit on disruptive steps with location.rack = a: 1 of 4 \
+               nodes are unavailable and at most 1 may be, 1 before it";
+    assert_eq!(text.lines().next(), Some(why));
+    let out = bench.discover("n1", &[("phys_state", "OFF")]);
+    assert_eq!(dispatched(&bench.set, &out), ["n2 power.off"]);
+}
+
+#[test]
+fn nodes_that_failed_by_themselves_count_and_are_mended_all_the_same() {
+    let limit = Limit::unavailable(Share::Percent(50), Scope::Disruptive);
+    let storm = Storm { min: 10, ..Storm::default() };
+    let mut bench = Bench::new(Settings { limits: vec![limit], storm, ..Settings::default() });
+    for name in ["n1", "n2"] {
+        bench.configure(name, running());
+        bench.discover(name, &[("phys_state", "HANG")]);
+    }
+    for name in ["n3", "n4"] {
+        bench.configure(name, doc(&[("phys_state", "OFF")]));
+        bench.discover(name, &[("phys_state", "ON")]);
+    }
+    let out = bench.tick();
+    assert_eq!(dispatched(&bench.set, &out), ["n1 power.recover", "n2 power.recover"]);
+    assert_eq!(bench.status("n3"), "queued");
+    bench.configure("n2", doc(&[("phys_state", "OFF")]));
+    let out = bench.discover("n2", &[("phys_state", "OFF")]);
+    assert_eq!(dispatched(&bench.set, &out), ["n3 power.off"], "n2 is as it is wanted now");
+}
+
+#[test]
+fn other_limits_hold_at_once_and_whoever_waits_keeps_the_turn() {
+    let mut bench = four_to_be_switched_off(vec![Limit::at_most(1, Scope::All)]);
+    let out = bench.tick();
+    assert_eq!(dispatched(&bench.set, &out), ["n1 power.off"]);
+    bench.command(kraken_engine::Command::Hold { node: node("n2") });
+    bench.command(kraken_engine::Command::Release { node: node("n2") });
+    let tighter = vec![Limit::at_most(1, Scope::Disruptive)];
+    assert_eq!(bench.input(Input::Limits(tighter.clone())), [], "what is under way is counted");
+    assert_eq!(bench.input(Input::Limits(tighter)), []);
+    let out = bench.input(Input::Limits(vec![Limit::at_most(3, Scope::Disruptive)]));
+    assert_eq!(dispatched(&bench.set, &out), ["n3 power.off", "n4 power.off"]);
+    let out = bench.input(Input::Limits(Vec::new()));
+    assert_eq!(dispatched(&bench.set, &out), ["n2 power.off"], "it gave its turn up when held");
+}
+
+#[test]
+fn several_mutations_are_counted_together_in_a_group() {
+    let nodes = ["n1", "n2", "n3"].map(node).into_iter().collect();
+    let group = Arc::new(Group { name: "front".into(), nodes });
+    let both = Scope::AnyOf(vec!["power.off".into(), "power.on".into()]);
+    let mut bench = four_to_be_switched_off(vec![Limit::at_most(1, both).within(group)]);
+    bench.configure("n2", running());
+    bench.discover("n2", &[("phys_state", "OFF")]);
+    let out = bench.tick();
+    assert_eq!(dispatched(&bench.set, &out), ["n1 power.off", "n4 power.off"]);
+    let text = bench.explain("n2").to_string();
+    assert!(text.contains("power.off and power.on in front: 1/1 under way"), "{text}");
 }

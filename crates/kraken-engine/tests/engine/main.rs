@@ -2,10 +2,12 @@
 #![allow(clippy::unwrap_used)]
 
 mod adoption;
+mod bounds;
 mod failures;
 mod learning;
 mod limits;
 mod originals;
+mod outlook;
 mod properties;
 mod storms;
 mod words;

@@ -2,7 +2,7 @@
 
 use crate::words::*;
 use kraken_engine::{Command, DispatchId, Engine, Failure, Input, Order, Output, Role, Settings};
-use kraken_engine::{Storm, What};
+use kraken_engine::{Limit, Scope, Share, Storm, What};
 use kraken_model::{Change, Document, Millis, NodeId, Path};
 use kraken_plan::{Guard, ModuleSet, MutationId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,9 +49,17 @@ pub(crate) struct World {
     record: Vec<(Millis, Input, Vec<Output>)>,
 }
 
+/// So tight that whoever kept a place for ever, or waited for a place that is free, would be seen.
+const AT_ONCE: usize = 2;
+
 fn settings(epoch: u64) -> Settings {
     let storm = Storm { min: 3, ..Storm::default() };
-    Settings { storm, seed: 42, ..Settings::new(epoch, Role::Parent) }
+    let limits = vec![
+        Limit::at_most(AT_ONCE as u32, Scope::All),
+        Limit::spaced(seconds(1), Scope::Mutation("power.on".into())),
+        Limit::unavailable(Share::Percent(20), Scope::Disruptive),
+    ];
+    Settings { storm, limits, seed: 42, ..Settings::new(epoch, Role::Parent) }
 }
 
 impl World {
@@ -207,6 +215,7 @@ impl World {
                 let n = self.number(&order.node);
                 let other = self.in_flight.insert(order.node.clone(), order.id.clone());
                 assert_eq!(other, None, "never two attempts under way on one node");
+                assert!(self.in_flight.len() <= AT_ONCE, "never more than the limit");
                 assert_eq!(order.id.epoch, self.epoch);
                 assert!(!self.held.contains(&n), "nothing on a held node");
                 if self.set.mutation(order.mutation).disruptive {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// Who is named in the journal.
-const BY: &str = "operator";
+pub(super) const BY: &str = "operator";
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

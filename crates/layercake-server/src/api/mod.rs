@@ -10,6 +10,7 @@ mod events;
 mod images;
 mod local;
 mod nodes;
+mod plan;
 mod problem;
 mod select;
 mod status;
@@ -25,13 +26,18 @@ pub use changes::{Applied, ChangedNode, ChangedValue};
 pub use commands::Commanded;
 pub use kraken::chain;
 pub use kraken::{Entry, Event, What};
+pub use kraken::{NodePlan, Plan, PlanSummary};
 pub use kraken_model::Change;
 pub use layercake_image::ImageInfo;
 pub use nodes::{Explained, NodeView};
+pub use plan::Planned;
 pub use problem::Problem;
 
 /// The largest request, in bytes, apart from images.
 const MAX_REQUEST: usize = 16 << 20;
+
+/// The largest plan, in bytes: some hundred a node.
+const MAX_PLAN: usize = 256 << 20;
 
 /// All routes.
 pub(crate) fn router(app: Arc<App>) -> Router {
@@ -42,6 +48,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/nodes/{node}/console", get(console::read).post(console::write))
         .route("/v1/nodes/{node}/logs", get(console::logs))
         .route("/v1/cluster", get(cluster::get).post(cluster::apply))
+        .route("/v1/plan", post(plan::plan))
+        .route("/v1/plan/apply", post(plan::apply).layer(DefaultBodyLimit::max(MAX_PLAN)))
         .route("/v1/power", post(commands::power))
         .route("/v1/command", post(commands::command))
         .route("/v1/events", get(events::list))

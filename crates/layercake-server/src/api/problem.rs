@@ -72,6 +72,9 @@ impl From<KrakenError> for Problem {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "refused", "nothing was changed")
                     .with_errors(errors)
             }
+            KrakenError::Moved { .. } => {
+                Self::new(StatusCode::CONFLICT, "the plan no longer holds", error.to_string())
+            }
             KrakenError::Ended => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "the server is ending",

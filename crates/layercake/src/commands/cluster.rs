@@ -17,15 +17,19 @@ pub(crate) async fn apply(
     let name = quoted(&file.display().to_string());
     let path = format!("/v1/cluster?dry_run={dry_run}&name={name}");
     let applied: Applied = client.post(&path, text).await?;
+    show_applied(output, &applied)
+}
+
+pub(crate) fn show_applied(output: Output, applied: &Applied) -> Result<(), Failure> {
     let names = || applied.nodes.iter().map(|node| node.name.to_string()).collect();
-    show::answer(output, &serde_json::to_value(&applied)?, || changes(&applied), names);
+    show::answer(output, &serde_json::to_value(applied)?, || changes(applied), names);
     for note in &applied.notes {
         show::note(note);
     }
     Ok(())
 }
 
-fn read(file: &Path) -> Result<String, Failure> {
+pub(crate) fn read(file: &Path) -> Result<String, Failure> {
     let text = if file == Path::new("-") {
         std::io::read_to_string(std::io::stdin())
     } else {

@@ -6,10 +6,11 @@ mod events;
 mod image;
 mod minos;
 mod nodes;
+mod plan;
 mod serve;
 mod story;
 
-use crate::args::{Cli, Get, Image, Minos, Verb};
+use crate::args::{Apply, Cli, Get, Image, Minos, Verb};
 use crate::client::Client;
 use std::error::Error;
 
@@ -22,7 +23,12 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
     let output = cli.output;
     match cli.verb {
         Verb::Serve(options) => serve::run(*options).await,
-        Verb::Apply(file) => cluster::apply(&client, output, &file.file, false).await,
+        Verb::Apply(Apply { plan: Some(plan), .. }) => plan::apply(&client, output, &plan).await,
+        Verb::Apply(Apply { file, .. }) => {
+            let file = file.unwrap_or_else(|| "-".into());
+            cluster::apply(&client, output, &file, false).await
+        }
+        Verb::Plan { file, save } => plan::plan(&client, output, &file.file, save.as_deref()).await,
         Verb::Diff(file) => cluster::apply(&client, output, &file.file, true).await,
         Verb::Get(Get::Nodes { nodes, watch }) => {
             nodes::get(&client, output, nodes.as_deref(), watch).await

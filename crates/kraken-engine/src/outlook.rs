@@ -1,0 +1,372 @@
+//! What the engine would do if cfg were another: planned with its own planner from what is known,
+//! and nothing is changed.
+
+use crate::experience::Learned;
+use crate::forecast::{Forecast, Walker};
+use crate::{Engine, Limit, Settings};
+use kraken_model::{Document, NodeId, Path};
+use kraken_plan::{Context, Facts, Goal, State};
+use kraken_plan::{Costs, ModuleSet, MutationId, PolicyCache, explain};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What the engine knows of all nodes at one moment. Taking it costs little, since documents are
+/// shared; planning with it keeps the engine from nothing.
+#[derive(Clone, Debug)]
+pub struct Outlook {
+    set: Arc<ModuleSet>,
+    availability: Vec<Path>,
+    /// What steps take in truth, by kind of hardware.
+    learned: Learned,
+    is_frozen: bool,
+    nodes: BTreeMap<NodeId, Present>,
+}
+
+/// One node at that moment.
+#[derive(Clone, Debug)]
+struct Present {
+    cfg: Document,
+    dsc: Document,
+    /// Corrected by what failed there, if anything did; a change of its cfg takes that back.
+    costs: Option<Costs>,
+    /// What is under way, and for how long already.
+    running: Option<(MutationId, Duration)>,
+    is_held: bool,
+}
+
+/// What would be done about a cluster, and how long that is expected to take.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The nodes whose cfg would be another, in the order of their names.
+    pub nodes: Vec<NodePlan>,
+    /// The steps that stand in the ways of nodes, by name.
+    pub steps: BTreeMap<Arc<str>, PlannedStep>,
+    /// All of it in numbers.
+    pub summary: PlanSummary,
+}
+
+/// What would be done about one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodePlan {
+    /// The node.
+    pub node: NodeId,
+    /// The steps, in order, if nothing unexpected happens.
+    pub steps: Vec<Arc<str>>,
+    /// How long they are expected to take one after the other, in milliseconds.
+    pub takes_ms: u64,
+    /// When the last is expected to be done, in milliseconds from now, if limits were all that it
+    /// waits for. Nothing: it would wait for as long as things are as they are.
+    pub done_ms: Option<u64>,
+    /// Why it stops before it is where it should be, for a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stops: Option<String>,
+}
+
+/// A step of a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedStep {
+    /// The module that takes it.
+    pub module: Arc<str>,
+    /// Who takes it.
+    pub by: Context,
+    /// What it changes, for a person.
+    pub effects: Vec<String>,
+    /// Whether it may end what runs on the node.
+    pub disruptive: bool,
+    /// How long it is expected to take, in milliseconds, where nothing was measured yet. The times of
+    /// nodes go by what was measured on hardware of their kind.
+    pub expected_ms: u64,
+}
+
+/// A plan in numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanSummary {
+    /// How many nodes have another cfg.
+    pub nodes: usize,
+    /// How many of them have steps ahead.
+    pub moving: usize,
+    /// How many of them have a disruptive step ahead.
+    pub disrupted: usize,
+    /// How many of them stop before they are where they should be.
+    pub stopping: usize,
+    /// How many nodes whose cfg stays have steps ahead all the same.
+    pub others: usize,
+    /// The longest way by itself, in milliseconds, and whose it is.
+    pub longest_ms: u64,
+    /// The node with the longest way.
+    pub longest: Option<NodeId>,
+    /// When everything is expected to be done, limits considered, in milliseconds from now.
+    pub done_ms: u64,
+    /// Which limits steps would wait for.
+    pub limits: Vec<LimitWait>,
+}
+
+/// How a limit delays a plan.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitWait {
+    /// What is limited.
+    pub limit: String,
+    /// How many steps wait for it.
+    pub steps: usize,
+    /// The longest that one of them waits, in milliseconds.
+    pub longest_ms: u64,
+}
+
+/// How a node that a plan is made for goes on.
+struct Way {
+    path: Vec<Leg>,
+    stops: Option<String>,
+    facts: Facts,
+    state: State,
+}
+
+/// One step of a way, and how long it is expected to take.
+pub(crate) type Leg = (MutationId, Duration);
+
+type Question = (Goal, Facts, State);
+
+/// What is worked out once for all nodes that look alike.
+struct Desk {
+    policies: PolicyCache,
+    learned: Learned,
+    reasons: HashMap<Question, String>,
+}
+
+impl Engine {
+    /// What is known of all nodes now.
+    #[must_use]
+    pub fn outlook(&self) -> Outlook {
+        let present = |node: &crate::node::Node| Present {
+            cfg: node.cfg.clone(),
+            dsc: node.dsc.clone(),
+            costs: node.troubles.is_some().then(|| self.costs(node).into_owned()),
+            running: node.running.as_ref().map(|r| (r.mutation, self.now.since(r.began))),
+            is_held: node.held_by.is_some(),
+        };
+        Outlook {
+            set: Arc::clone(&self.set),
+            availability: self.settings.availability.clone(),
+            learned: self.learned.clone(),
+            is_frozen: self.frozen_by.is_some(),
+            nodes: self.nodes.iter().map(|node| (node.id.clone(), present(node))).collect(),
+        }
+    }
+}
+
+impl Outlook {
+    /// An outlook on no node yet.
+    #[must_use]
+    pub fn empty(set: Arc<ModuleSet>, settings: &Settings) -> Self {
+        let (availability, kinds) = (settings.availability.clone(), settings.kinds.clone());
+        let learned = Learned::new(kinds);
+        Self { set, availability, learned, is_frozen: false, nodes: BTreeMap::new() }
+    }
+
+    /// What would be done if nodes should be this, under these limits. Nodes that are not named
+    /// would be taken away: nothing is done about them.
+    #[must_use]
+    pub fn plan(&self, cfg: &BTreeMap<NodeId, Document>, limits: &[Limit]) -> Plan {
+        let (learned, nothing) = (self.learned.clone(), Document::new());
+        let (policies, reasons) = (PolicyCache::default(), HashMap::new());
+        let mut desk = Desk { policies, learned, reasons };
+        let ways: Vec<Way> = cfg
+            .iter()
+            .map(|(id, cfg)| {
+                let present = self.nodes.get(id);
+                let dsc = present.map_or(&nothing, |present| &present.dsc);
+                self.way(&mut desk, present, cfg, dsc)
+            })
+            .collect();
+        let walkers = cfg.iter().zip(&ways).map(|((id, cfg), way)| {
+            let running = self.nodes.get(id).and_then(|present| present.running);
+            Walker {
+                id,
+                cfg,
+                facts: way.facts,
+                state: way.state,
+                path: &way.path,
+                running: running.filter(|(id, _)| way.path.first().is_some_and(|leg| leg.0 == *id)),
+            }
+        });
+        let forecast = Forecast::new(&self.set, &self.availability, limits, walkers.collect());
+        self.written(cfg, &ways, &forecast.run())
+    }
+
+    /// The way of one node, as far as it goes.
+    fn way(
+        &self,
+        desk: &mut Desk,
+        present: Option<&Present>,
+        cfg: &Document,
+        dsc: &Document,
+    ) -> Way {
+        let set = &self.set;
+        let kind = desk.learned.kind(cfg, dsc);
+        let goal = set.goal(cfg);
+        let facts = set.facts(cfg, dsc);
+        let state = set.forget(set.state(dsc), facts);
+        let kept = present.filter(|present| present.cfg == *cfg);
+        let costs = kept.and_then(|present| present.costs.as_ref());
+        let costs = costs.unwrap_or(desk.learned.costs(kind));
+        let policy = desk.policies.find(set, goal, facts, costs);
+        let mut path = desk.policies.path(policy, state);
+        let end = path.iter().fold(state, |state, id| set.after(*id, state, facts));
+        let mut stops = None;
+        if !set.fulfils(end, goal) {
+            let new = || explain(set, goal, facts, costs, state).to_string();
+            // What was given up is a reason of its own; without, nodes that look alike have the same.
+            stops = Some(match costs.blocked().next() {
+                None => desk.reasons.entry((goal, facts, state)).or_insert_with(new).clone(),
+                Some(_) => new(),
+            });
+        }
+        let is_held = present.is_some_and(|present| present.is_held);
+        let disruptive = path.iter().position(|id| set.mutation(*id).disruptive);
+        if is_held && !path.is_empty() {
+            path.clear();
+            stops = Some("it is held: release it to go on".to_owned());
+        } else if let Some(at) = disruptive.filter(|_| self.is_frozen) {
+            let name = &set.mutation(path[at]).name;
+            stops = Some(format!("{name} is disruptive and all that is frozen: thaw to go on"));
+            path.truncate(at);
+        }
+        let leg = |id: MutationId| {
+            let measured = desk.learned.of(kind, id).map(|known| known.mean_ms);
+            (id, measured.map_or(set.mutation(id).cost, Duration::from_millis))
+        };
+        let path = path.into_iter().map(leg).collect();
+        Way { path, stops, facts, state }
+    }
+
+    fn written(
+        &self,
+        cfg: &BTreeMap<NodeId, Document>,
+        ways: &[Way],
+        forecast: &crate::forecast::Foreseen,
+    ) -> Plan {
+        let mut plan =
+            Plan { nodes: Vec::new(), steps: BTreeMap::new(), summary: PlanSummary::default() };
+        let summary = &mut plan.summary;
+        let gone = self.nodes.keys().filter(|id| !cfg.contains_key(*id));
+        for ((id, cfg), (way, done)) in cfg.iter().zip(ways.iter().zip(&forecast.done)) {
+            summary.done_ms = summary.done_ms.max(done.unwrap_or_default());
+            if self.nodes.get(id).is_some_and(|present| present.cfg == *cfg) {
+                summary.others += usize::from(!way.path.is_empty());
+                continue;
+            }
+            let node = self.node_plan(id, way, *done, &mut plan.steps);
+            summary.moving += usize::from(!node.steps.is_empty());
+            summary.stopping += usize::from(node.stops.is_some());
+            let is_disruptive = |leg: &Leg| self.set.mutation(leg.0).disruptive;
+            summary.disrupted += usize::from(way.path.iter().any(is_disruptive));
+            if node.takes_ms > summary.longest_ms {
+                summary.longest_ms = node.takes_ms;
+                summary.longest = Some(id.clone());
+            }
+            plan.nodes.push(node);
+        }
+        let unseen = |id: &NodeId| NodePlan {
+            node: id.clone(),
+            steps: Vec::new(),
+            takes_ms: 0,
+            done_ms: Some(0),
+            stops: None,
+        };
+        plan.nodes.extend(gone.map(unseen));
+        plan.nodes.sort_by(|a, b| a.node.cmp(&b.node));
+        summary.nodes = plan.nodes.len();
+        summary.limits = forecast.waits.clone();
+        plan
+    }
+
+    fn node_plan(
+        &self,
+        id: &NodeId,
+        way: &Way,
+        done_ms: Option<u64>,
+        steps: &mut BTreeMap<Arc<str>, PlannedStep>,
+    ) -> NodePlan {
+        let mut takes = Duration::ZERO;
+        for (id, time) in &way.path {
+            let mutation = self.set.mutation(*id);
+            takes += *time;
+            steps.entry(Arc::clone(&mutation.name)).or_insert_with(|| PlannedStep {
+                module: Arc::clone(&mutation.module),
+                by: mutation.context,
+                effects: mutation.effects.iter().map(ToString::to_string).collect(),
+                disruptive: mutation.disruptive,
+                expected_ms: millis(mutation.cost),
+            });
+        }
+        let name = |leg: &Leg| Arc::clone(&self.set.mutation(leg.0).name);
+        NodePlan {
+            node: id.clone(),
+            steps: way.path.iter().map(name).collect(),
+            takes_ms: millis(takes),
+            done_ms,
+            stops: way.stops.clone(),
+        }
+    }
+}
+
+impl Plan {
+    /// The disruptive steps of a node.
+    pub fn disruption(&self, node: &NodePlan) -> Vec<Arc<str>> {
+        let is_disruptive =
+            |name: &&Arc<str>| self.steps.get(*name).is_some_and(|step| step.disruptive);
+        node.steps.iter().filter(is_disruptive).cloned().collect()
+    }
+
+    /// What of this plan no longer holds where another is what would be done now: each node whose
+    /// next step, disruption or end is another, for a person.
+    #[must_use]
+    pub fn outdated(&self, now: &Self) -> Vec<String> {
+        let find = |node: &NodeId| {
+            let at = now.nodes.binary_search_by(|other| other.node.cmp(node)).ok()?;
+            Some(&now.nodes[at])
+        };
+        let differs = |then: &NodePlan| {
+            let Some(other) = find(&then.node) else {
+                return Some(format!("{}: nothing about it would change any more", then.node));
+            };
+            if then.steps.first() != other.steps.first() {
+                let (was, is) = (then.begins_with(), other.begins_with());
+                return Some(format!("{}: it was to begin with {was}, now {is}", other.node));
+            }
+            let disruption = |plan: &Self, node: &NodePlan| match &plan.disruption(node)[..] {
+                [] => "nothing".to_owned(),
+                steps => steps.join(", "),
+            };
+            let (before, after) = (disruption(self, then), disruption(now, other));
+            if before != after {
+                let node = &other.node;
+                return Some(format!("{node}: it was to be disrupted by {before}, now by {after}"));
+            }
+            let stops = other.stops.as_ref().filter(|_| then.stops.is_none());
+            stops.map(|stops| format!("{}: {stops}", other.node))
+        };
+        let new = |other: &&NodePlan| {
+            self.nodes.binary_search_by(|then| then.node.cmp(&other.node)).is_err()
+        };
+        let new = now.nodes.iter().filter(new);
+        let new = new.map(|other| format!("{}: it was not in the plan", other.node));
+        self.nodes.iter().filter_map(differs).chain(new).collect()
+    }
+}
+
+impl NodePlan {
+    /// The first step, or why there is none.
+    fn begins_with(&self) -> String {
+        match (self.steps.first(), &self.stops) {
+            (Some(step), _) => step.to_string(),
+            (None, Some(stops)) => format!("nothing, since {stops}"),
+            (None, None) => "nothing".to_owned(),
+        }
+    }
+}
+
+pub(crate) fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,161 @@
+//! What would be done if cfg were another, and that the same is done when it is.
+
+use crate::words::*;
+use kraken_engine::{Command, Limit, NodePlan, Plan, Scope, Settings, Share};
+use kraken_model::{Document, NodeId};
+use std::collections::BTreeMap;
+
+const FOUR: [&str; 4] = ["n1", "n2", "n3", "n4"];
+
+fn off() -> Document {
+    doc(&[("phys_state", "OFF")])
+}
+
+/// Four nodes that are off and should be.
+fn four_that_are_off(limits: Vec<Limit>) -> Bench {
+    let mut bench = Bench::new(Settings { limits, ..Settings::default() });
+    for name in FOUR {
+        bench.configure(name, off());
+        bench.discover(name, &[("phys_state", "OFF")]);
+    }
+    bench.tick();
+    bench
+}
+
+fn all(cfg: &Document) -> BTreeMap<NodeId, Document> {
+    FOUR.iter().map(|name| (node(name), cfg.clone())).collect()
+}
+
+fn plan(bench: &Bench, cfg: &BTreeMap<NodeId, Document>, limits: &[Limit]) -> Plan {
+    bench.engine.outlook().plan(cfg, limits)
+}
+
+fn steps(node: &NodePlan) -> Vec<&str> {
+    node.steps.iter().map(AsRef::as_ref).collect()
+}
+
+const UP: [&str; 5] = ["power.on", "boot.serve", "sync.join", "image.discover", "image.start"];
+
+#[test]
+fn what_is_planned_is_what_is_done_once_it_is_applied() {
+    let mut bench = four_that_are_off(Vec::new());
+    let mut cfg = all(&off());
+    cfg.insert(node("n2"), running());
+    let plan = plan(&bench, &cfg, &[]);
+    assert_eq!(plan.nodes.len(), 1, "the others stay as they are");
+    assert_eq!(steps(&plan.nodes[0]), UP);
+    assert_eq!((plan.nodes[0].takes_ms, plan.nodes[0].done_ms), (30_000, Some(30_000)));
+    assert_eq!(plan.steps["boot.serve"].effects, ["run_state: UNKNOWN -> INIT"]);
+    let out = bench.configure("n2", running());
+    assert_eq!(dispatched(&bench.set, &out), ["n2 power.on"]);
+    let ahead: Vec<String> =
+        bench.explain("n2").next.iter().map(|step| step.mutation.to_string()).collect();
+    assert_eq!(ahead, UP);
+}
+
+#[test]
+fn limits_make_the_whole_take_longer_than_its_longest_way() {
+    let bench = four_that_are_off(Vec::new());
+    let free = plan(&bench, &all(&running()), &[]).summary;
+    assert_eq!((free.nodes, free.moving, free.disrupted), (4, 4, 0));
+    assert_eq!((free.longest_ms, free.done_ms, free.limits.len()), (30_000, 30_000, 0));
+    let one = Limit::at_most(1, Scope::Mutation("boot.serve".into()));
+    let spaced = Limit::spaced(seconds(2), Scope::Mutation("power.on".into()));
+    let kept = plan(&bench, &all(&running()), &[one, spaced]);
+    assert_eq!(kept.summary.longest_ms, 30_000);
+    // Three seconds to be on, then four boots of twenty seconds one after the other, then the rest.
+    assert_eq!(kept.summary.done_ms, 3_000 + 4 * 20_000 + 7_000);
+    let waits = kept.summary.limits.iter().map(|w| (w.limit.as_str(), w.steps, w.longest_ms));
+    assert_eq!(waits.collect::<Vec<_>>(), [("boot.serve", 3, 54_000), ("power.on", 3, 6_000)]);
+    let done: Vec<_> = kept.nodes.iter().map(|node| node.done_ms).collect();
+    assert_eq!(done, [Some(30_000), Some(50_000), Some(70_000), Some(90_000)]);
+}
+
+#[test]
+fn disruption_is_named_and_a_share_of_the_nodes_is_kept_available() {
+    let mut bench = four_that_are_off(Vec::new());
+    for name in FOUR {
+        bench.configure(name, doc(&[("phys_state", "ON")]));
+        bench.discover(name, &[("phys_state", "ON")]);
+    }
+    let limit = Limit::unavailable(Share::Percent(50), Scope::Disruptive);
+    let plan = plan(&bench, &all(&off()), &[limit]);
+    assert_eq!(plan.summary.disrupted, 4);
+    assert_eq!(plan.disruption(&plan.nodes[0]), ["power.off".into()]);
+    assert_eq!(plan.summary.done_ms, 6_000, "two, and two more");
+    assert_eq!(plan.summary.limits[0].limit, "disruptive steps");
+}
+
+#[test]
+fn whatever_would_stop_it_is_said() {
+    let mut bench = four_that_are_off(Vec::new());
+    bench.command(Command::Hold { node: node("n1") });
+    bench.configure("n2", doc(&[("phys_state", "ON")]));
+    bench.discover("n2", &[("phys_state", "ON"), ("busy", "BUSY")]);
+    bench.configure("n3", doc(&[("phys_state", "ON")]));
+    bench.discover("n3", &[("phys_state", "ON")]);
+    bench.command(Command::Freeze);
+    let mut cfg = all(&off());
+    cfg.insert(node("n1"), running());
+    cfg.remove("n4");
+    let plan = plan(&bench, &cfg, &[]);
+    let stops: Vec<_> = plan.nodes.iter().map(|n| n.stops.as_deref().unwrap_or("-")).collect();
+    assert_eq!(
+        stops,
+        [
+            "it is held: release it to go on",
+            "there is no way to phys_state: ON -> OFF: power.off is not possible while busy = BUSY",
+            "power.off is disruptive and all that is frozen: thaw to go on",
+            "-",
+        ]
+    );
+    assert!(plan.nodes.iter().all(|node| node.steps.is_empty()));
+    assert_eq!((plan.summary.stopping, plan.summary.moving), (3, 0));
+}
+
+#[test]
+fn what_failed_on_a_node_counts_for_as_long_as_its_cfg_stays() {
+    let mut bench = four_that_are_off(Vec::new());
+    let out = bench.configure("n1", running());
+    bench.fails(&orders(&out)[0], "no such card", true);
+    let other = |n: u32| {
+        let mut cfg = all(&off());
+        cfg.insert(node("n1"), if n == 0 { running() } else { doc(&[("phys_state", "ON")]) });
+        cfg.insert(node("n2"), running());
+        cfg
+    };
+    let same = plan(&bench, &other(0), &[]);
+    assert_eq!((same.nodes.len(), same.summary.others), (1, 0), "n1 has no way left");
+    let changed = plan(&bench, &other(1), &[]);
+    assert_eq!(steps(&changed.nodes[0]), ["power.on"], "a change of cfg begins anew");
+}
+
+#[test]
+fn a_plan_says_for_which_nodes_it_no_longer_holds() {
+    let mut bench = four_that_are_off(Vec::new());
+    let cfg = all(&running());
+    let then = plan(&bench, &cfg, &[]);
+    assert_eq!(then.outdated(&plan(&bench, &cfg, &[])), Vec::<String>::new());
+    bench.discover("n1", &[("phys_state", "ON")]);
+    bench.configure("n2", running());
+    bench.discover("n3", &[("phys_state", "HANG")]);
+    let now = plan(&bench, &cfg, &[]);
+    assert_eq!(
+        then.outdated(&now),
+        [
+            "n1: it was to begin with power.on, now boot.serve",
+            "n2: nothing about it would change any more",
+            "n3: it was to begin with power.on, now power.recover",
+        ]
+    );
+    let back = now.outdated(&then);
+    assert!(back.contains(&"n2: it was not in the plan".to_owned()), "{back:?}");
+}
+
+#[test]
+fn a_plan_is_the_same_after_it_was_written_and_read() {
+    let bench = four_that_are_off(Vec::new());
+    let plan = plan(&bench, &all(&running()), &[Limit::at_most(1, Scope::All)]);
+    let text = serde_json::to_string(&plan).unwrap();
+    assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
+}

@@ -1,0 +1,84 @@
+//! What applying a cluster file would lead to, and applying exactly that.
+
+use crate::api::{Applied, ChangedNode, Planned, Problem, between};
+use crate::limits::limits;
+use crate::server::{App, Kept};
+use axum::http::StatusCode;
+use kraken::{Outlook, Settings};
+use kraken_plan::ModuleSet;
+use layercake_config::Cluster;
+use std::sync::Arc;
+
+/// How many reasons are given why a plan no longer holds.
+const MAX_REASONS: usize = 20;
+
+impl App {
+    /// What applying a cluster file would lead to. Nothing is changed.
+    pub(crate) async fn plan(&self, kept: Kept) -> Result<Planned, Problem> {
+        let cluster = self.checked(&kept)?;
+        let Kept { name, text } = kept;
+        let parent = self.running().ok();
+        let notes = parent.map(|parent| parent.notes(&cluster)).unwrap_or_default();
+        // Before the first cluster file nothing runs, and nothing is known of any node.
+        let (outlook, revision) = match parent {
+            Some(parent) => parent.kraken.outlook().await?,
+            None => (self.outlook_on_nothing(&cluster)?, 0),
+        };
+        let before = parent.map(|parent| parent.kraken.views().all()).unwrap_or_default();
+        let (_, changes) = between(&before, &cluster.nodes);
+        // With very many nodes this takes a while, which the API does not wait for.
+        let planning = move || outlook.plan(&cluster.nodes, &limits(&cluster));
+        let plan = tokio::task::spawn_blocking(planning)
+            .await
+            .map_err(|error| Problem::internal("cannot plan", &error))?;
+        Ok(Planned { name, text, revision, changes, plan, notes })
+    }
+
+    fn outlook_on_nothing(&self, cluster: &Cluster) -> Result<Outlook, Problem> {
+        let mutations = layercake_schema::mutations(&cluster.settings.timing);
+        let set = ModuleSet::new(self.registry(), mutations).map_err(|problems| {
+            let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            let title = "the mutations cannot be used";
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, title, problems.join("; "))
+        })?;
+        Ok(Outlook::empty(Arc::new(set), &Settings::default()))
+    }
+
+    /// Applies what was planned, unless something has moved on since.
+    pub(crate) async fn apply_planned(&self, then: Planned, by: &str) -> Result<Applied, Problem> {
+        let _turn = self.applying().await;
+        let kept = Kept { name: then.name.clone(), text: then.text.clone() };
+        let now = self.plan(kept.clone()).await?;
+        let mut reasons = Vec::new();
+        if then.revision != now.revision {
+            let (then, now) = (then.revision, now.revision);
+            reasons.push(format!("cfg: it was planned at revision {then}, now it is {now}"));
+        }
+        reasons.extend(changed(&then.changes, &now.changes));
+        reasons.extend(then.plan.outdated(&now.plan));
+        if !reasons.is_empty() {
+            let count = reasons.len();
+            if count > MAX_REASONS {
+                reasons.truncate(MAX_REASONS);
+                reasons.push(format!("and {} more", count - MAX_REASONS));
+            }
+            let detail = "the state moved on, so nothing was changed: plan again and look at it";
+            return Err(Problem::new(StatusCode::CONFLICT, "the plan no longer holds", detail)
+                .with_errors(reasons));
+        }
+        let cluster = self.checked(&kept)?;
+        let revision = self.running().is_ok().then_some(now.revision);
+        self.commit(kept, cluster, revision, by).await
+    }
+}
+
+/// What of the planned changes to cfg are others now: a file may name an image that has become
+/// another one.
+fn changed(then: &[ChangedNode], now: &[ChangedNode]) -> Vec<String> {
+    let same = |node: &&ChangedNode| !now.contains(node);
+    let differs = then.iter().filter(same).map(|node| {
+        let name = &node.name;
+        format!("{name}: its cfg would be changed in another way than was planned")
+    });
+    differs.collect()
+}
