@@ -135,7 +135,9 @@ impl Engine {
             out.push(Output::Refused { node, by, reasons });
         }
         let is_watched = sifted.is_watched;
-        self.absorb(at, changes, Said { is_watched, by, cause: None }, out);
+        let said = Said { is_watched, by: Arc::clone(&by), cause: None };
+        self.absorb(at, changes, said, out);
+        self.judge_use(at, &by, out);
         if is_watched {
             self.watch_loss(at, before);
             // Before the node is looked at: it may be the one that makes it a storm.

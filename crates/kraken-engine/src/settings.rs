@@ -1,5 +1,6 @@
 //! How an engine behaves.
 
+use crate::InUse;
 use kraken_model::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,8 @@ pub struct Settings {
     pub storm: Storm,
     /// How many steps may be under way at a time.
     pub limits: Vec<Limit>,
+    /// How it is said that a node is in use.
+    pub in_use: InUse,
 }
 
 /// Whose steps an engine takes.
@@ -87,6 +90,7 @@ impl Settings {
             fresh: vec![Path::known("run_state"), Path::known("phys_state")],
             storm: Storm::default(),
             limits: Vec::new(),
+            in_use: InUse::default(),
         }
     }
 }

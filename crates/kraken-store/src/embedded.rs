@@ -2,7 +2,7 @@
 
 use crate::{
     CfgWrite, JOURNAL_RECORDS, JournalRecord, Loaded, MAX_DEFERRED_RECORDS, Store, StoreError,
-    check_bodies,
+    ValueWrite, check_bodies,
 };
 use kraken_model::{Document, Millis, NodeId};
 use redb::{
@@ -473,6 +473,20 @@ impl Store for Embedded {
     fn delete(&mut self, namespace: &str, key: &str) -> Result<bool, StoreError> {
         self.write(&[], |transaction| {
             Ok(transaction.open_table(VALUES)?.remove((namespace, key))?.is_some())
+        })
+    }
+
+    fn put_all(&mut self, values: &[ValueWrite]) -> Result<(), StoreError> {
+        self.write(&[], |transaction| {
+            let mut table = transaction.open_table(VALUES)?;
+            for ValueWrite { namespace, key, value } in values {
+                let place = (namespace.as_str(), key.as_str());
+                match value {
+                    Some(value) => table.insert(place, value.as_slice())?,
+                    None => table.remove(place)?,
+                };
+            }
+            Ok(())
         })
     }
 

@@ -4,8 +4,8 @@
 //! the next start. [`Embedded`] keeps them in one file, [`Memory`] only until it is dropped; both
 //! pass the same tests of this contract:
 //!
-//! - What [`Store::commit`], [`Store::checkpoint`], [`Store::put`], [`Store::delete`],
-//!   [`Store::open_epoch`] and [`Store::flush`] acknowledged is durable, and each is done as a whole
+//! - What [`Store::commit`], [`Store::checkpoint`], [`Store::put`], [`Store::put_all`],
+//!   [`Store::delete`], [`Store::open_epoch`] and [`Store::flush`] acknowledged is durable, and each is done as a whole
 //!   or not at all. When one fails, nothing of it is there.
 //! - What [`Store::append`] acknowledged becomes durable with the next of those, or after
 //!   [`MAX_DEFERRED_RECORDS`] records. Until then the end of the process may lose it.
@@ -56,6 +56,17 @@ pub struct CfgWrite {
     pub node: NodeId,
     /// What it is to be; nothing removes it.
     pub doc: Option<Document>,
+}
+
+/// A value that is to be kept under a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ValueWrite {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name there.
+    pub key: String,
+    /// What it is to be; nothing removes it.
+    pub value: Option<Vec<u8>>,
 }
 
 /// What a store held when it was opened.
@@ -142,6 +153,12 @@ pub trait Store: Send {
     /// # Errors
     /// When it cannot be made durable; then the value is still there.
     fn delete(&mut self, namespace: &str, key: &str) -> Result<bool, StoreError>;
+
+    /// Writes and removes values, all of them or, on an error, none.
+    ///
+    /// # Errors
+    /// When it cannot be made durable.
+    fn put_all(&mut self, values: &[ValueWrite]) -> Result<(), StoreError>;
 
     /// Every value of a namespace, in the order of the keys.
     ///

@@ -1,6 +1,8 @@
 //! A store that lasts as long as the process.
 
-use crate::{CfgWrite, JOURNAL_RECORDS, JournalRecord, Loaded, Store, StoreError, check_bodies};
+use crate::{
+    CfgWrite, JOURNAL_RECORDS, JournalRecord, Loaded, Store, StoreError, ValueWrite, check_bodies,
+};
 use kraken_model::{Document, NodeId};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
@@ -126,6 +128,17 @@ impl Store for Memory {
 
     fn delete(&mut self, namespace: &str, key: &str) -> Result<bool, StoreError> {
         Ok(self.values.remove(&(namespace.to_owned(), key.to_owned())).is_some())
+    }
+
+    fn put_all(&mut self, values: &[ValueWrite]) -> Result<(), StoreError> {
+        for ValueWrite { namespace, key, value } in values {
+            let place = (namespace.clone(), key.clone());
+            match value {
+                Some(value) => self.values.insert(place, value.clone()),
+                None => self.values.remove(&place),
+            };
+        }
+        Ok(())
     }
 
     fn list(&mut self, namespace: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {

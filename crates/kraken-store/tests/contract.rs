@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used)]
 
 use kraken_model::{Document, Millis, NodeId, Path};
-use kraken_store::{CfgWrite, Embedded, JournalRecord, MAX_BODY_BYTES, Memory, Store, StoreError};
+use kraken_store::{
+    CfgWrite, Embedded, JournalRecord, MAX_BODY_BYTES, Memory, Store, StoreError, ValueWrite,
+};
 
 const BOUND: u64 = 600;
 
@@ -116,6 +118,13 @@ fn values_are_kept_by_namespace_and_key() {
         assert!(store.delete("tokens", "a").unwrap());
         assert!(!store.delete("tokens", "a").unwrap());
         assert_eq!(store.list("token").unwrap(), []);
+        let write = |key: &str, value: Option<&[u8]>| ValueWrite {
+            namespace: "tokens".to_owned(),
+            key: key.to_owned(),
+            value: value.map(<[u8]>::to_vec),
+        };
+        store.put_all(&[write("b", None), write("d", Some(b"4")), write("none", None)]).unwrap();
+        assert_eq!(store.list("tokens").unwrap(), [("d".to_owned(), b"4".to_vec())]);
     });
 }
 

@@ -13,6 +13,7 @@ mod chain;
 mod clock;
 mod journal;
 mod keeper;
+mod marks;
 mod module;
 mod runtime;
 mod sync;
@@ -24,7 +25,10 @@ pub use chain::chain;
 pub use clock::Clock;
 pub use journal::Event;
 pub use keeper::Keeper;
-pub use kraken_engine::{Command, Entry, Explanation, Failure, Limit, Scope, Settings, What};
+pub use kraken_engine::{
+    Cause, Command, Entry, Explanation, Failure, Limit, Mark, MarkKind, Marks, Scope, Settings,
+    Terms, What,
+};
 pub use module::{Context, Discovery, Module, Order};
 pub use runtime::{Kraken, KrakenError, Options, Tasks};
 pub use sync::{Agent, AgentError, AgentOptions, LogLine};

@@ -6,7 +6,7 @@ use crate::keeper::Keeper;
 use crate::module::{Context, Discovery, Module};
 use crate::turn::{Engineer, Request};
 use crate::views::Views;
-use kraken_engine::{Command, Engine, Explanation, Input, Settings};
+use kraken_engine::{Command, Engine, Explanation, InUse, Input, Settings};
 use kraken_model::{Change, Document, Invalid, NodeId, Registry, Side};
 use kraken_plan::ModuleSet;
 use kraken_store::StoreError;
@@ -48,6 +48,7 @@ pub struct Kraken {
     modules: Arc<ModuleSet>,
     stop: CancellationToken,
     clock: Clock,
+    in_use: InUse,
 }
 
 /// The tasks of an application, which end after [`Kraken::stop`].
@@ -98,6 +99,7 @@ impl Kraken {
             .map_err(KrakenError::Load)?;
         let (epoch, loaded) = loaded;
         settings.epoch = epoch;
+        let in_use = settings.in_use.clone();
         let clock = Clock::start();
         let views = Arc::new(Views::default());
         let stop = CancellationToken::new();
@@ -129,7 +131,7 @@ impl Kraken {
             engineer.step(Input::Restore { node, dsc }).await;
         }
 
-        engineer.hold_again().await.map_err(KrakenError::Load)?;
+        engineer.mark_again().await.map_err(KrakenError::Load)?;
         // Everything that was kept is known: from here on it is acted upon, and journalled.
         engineer.step(Input::Tick).await;
 
@@ -140,8 +142,18 @@ impl Kraken {
             let context = context.named(module.name());
             tasks.spawn(async move { module.run(context).await });
         }
-        let kraken =
-            Self { requests, discoveries, views, keeper, events, registry, modules, stop, clock };
+        let kraken = Self {
+            requests,
+            discoveries,
+            views,
+            keeper,
+            events,
+            registry,
+            modules,
+            stop,
+            clock,
+            in_use,
+        };
         Ok((kraken, Tasks { tasks, journal: journal_task }))
     }
 
@@ -196,7 +208,30 @@ impl Kraken {
     /// # Errors
     /// When it cannot be kept, or the application has ended.
     pub async fn command(&self, command: Command, by: &str) -> Result<(), KrakenError> {
-        self.ask(|reply| Request::Command { command, by: by.into(), reply }).await?
+        self.commands(vec![command], by).await
+    }
+
+    /// Gives the engine several commands of an operator, kept all at once.
+    ///
+    /// # Errors
+    /// When a value that a command means is not among the schemas, they cannot be kept, or the
+    /// application has ended.
+    pub async fn commands(&self, commands: Vec<Command>, by: &str) -> Result<(), KrakenError> {
+        let InUse { variable, busy, free } = &self.in_use;
+        let said = |command: &Command| match command {
+            Command::Busy { node, .. } => Some((node.clone(), busy)),
+            Command::Free { node } => Some((node.clone(), free)),
+            _ => None,
+        };
+        let check = |(node, value): (NodeId, &Arc<str>)| {
+            let value = Arc::clone(value).into();
+            Some((node, self.registry.check(Side::Dsc, variable, &value).err()?))
+        };
+        let invalid: Vec<_> = commands.iter().filter_map(said).filter_map(check).collect();
+        if !invalid.is_empty() {
+            return Err(KrakenError::Invalid(invalid));
+        }
+        self.ask(|reply| Request::Command { commands, by: by.into(), reply }).await?
     }
 
     /// What the engine does about a node, and why.

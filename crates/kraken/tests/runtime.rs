@@ -8,7 +8,7 @@ use kraken::{
 };
 use kraken_model::{Change, Document, Field, NodeId, Path, Registry, Schema};
 use kraken_plan::{Context as Taker, ModuleSet, Mutation, Retry};
-use kraken_store::{CfgWrite, JournalRecord, Loaded, Memory, Store, StoreError};
+use kraken_store::{CfgWrite, JournalRecord, Loaded, Memory, Store, StoreError, ValueWrite};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -93,6 +93,9 @@ impl Store for Moodier {
     }
     fn delete(&mut self, namespace: &str, key: &str) -> Result<bool, StoreError> {
         self.room()?.delete(namespace, key)
+    }
+    fn put_all(&mut self, values: &[ValueWrite]) -> Result<(), StoreError> {
+        self.room()?.put_all(values)
     }
     fn list(&mut self, namespace: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
         self.store.list(namespace)

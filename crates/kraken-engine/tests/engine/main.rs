@@ -4,6 +4,7 @@
 mod adoption;
 mod failures;
 mod limits;
+mod marks;
 mod originals;
 mod properties;
 mod storms;

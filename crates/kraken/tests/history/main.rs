@@ -1,0 +1,5 @@
+//! What operators said, and what the journal tells of it all, across restarts.
+#![allow(clippy::unwrap_used)]
+
+mod marks;
+mod rig;
