@@ -107,6 +107,11 @@ pub enum What {
         /// Why.
         reason: Arc<str>,
     },
+    /// The application has started; what was kept counts again.
+    Started {
+        /// How many times, with this one.
+        epoch: u64,
+    },
     /// The node was put on hold.
     Held {
         /// Why, and until when.

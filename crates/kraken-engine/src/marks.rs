@@ -102,6 +102,11 @@ impl Marks {
         Self::KINDS.into_iter().filter_map(|kind| Some((kind, self.get(kind)?)))
     }
 
+    /// Makes a mark, or takes it away.
+    pub fn set(&mut self, kind: MarkKind, mark: Option<Mark>) {
+        *self.of(kind) = mark;
+    }
+
     pub(crate) fn of(&mut self, kind: MarkKind) -> &mut Option<Mark> {
         match kind {
             MarkKind::Hold => &mut self.hold,

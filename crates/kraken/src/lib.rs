@@ -15,6 +15,7 @@ mod journal;
 mod keeper;
 mod marks;
 mod module;
+mod past;
 mod runtime;
 mod sync;
 mod tls;
@@ -30,6 +31,7 @@ pub use kraken_engine::{
     Terms, What,
 };
 pub use module::{Context, Discovery, Module, Order};
+pub use past::{Past, PastError, Then};
 pub use runtime::{Kraken, KrakenError, Options, Tasks};
 pub use sync::{Agent, AgentError, AgentOptions, LogLine};
 #[cfg(feature = "parent")]

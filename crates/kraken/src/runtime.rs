@@ -4,12 +4,14 @@ use crate::clock::Clock;
 use crate::journal::{self, Event, Events, Journal};
 use crate::keeper::Keeper;
 use crate::module::{Context, Discovery, Module};
+use crate::past::{self, PastError, Then};
 use crate::turn::{Engineer, Request};
 use crate::views::Views;
 use kraken_engine::{Command, Engine, Explanation, InUse, Input, Settings};
-use kraken_model::{Change, Document, Invalid, NodeId, Registry, Side};
+use kraken_model::{Change, Document, Invalid, Millis, NodeId, Registry, Side};
 use kraken_plan::ModuleSet;
 use kraken_store::StoreError;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -69,6 +71,9 @@ pub enum KrakenError {
     /// The journal could not be read.
     #[error("cannot read the journal")]
     Journal(#[source] StoreError),
+    /// What nodes were cannot be said.
+    #[error(transparent)]
+    Past(PastError),
     /// Documents do not fit the schemas; nothing was changed.
     #[error("{}", invalid_text(.0))]
     Invalid(Vec<(NodeId, Invalid)>),
@@ -101,9 +106,10 @@ impl Kraken {
         settings.epoch = epoch;
         let in_use = settings.in_use.clone();
         let clock = Clock::start();
+        let began = clock.now();
         let views = Arc::new(Views::default());
         let stop = CancellationToken::new();
-        let (journal, events, journal_task) = Journal::start(keeper.clone());
+        let (journal, events, journal_task) = Journal::start(keeper.clone(), clock);
         let (requests, requests_in) = mpsc::channel(QUEUE);
         let (discoveries, discoveries_in) = mpsc::channel(QUEUE);
         let context = Context {
@@ -132,8 +138,7 @@ impl Kraken {
         }
 
         engineer.mark_again().await.map_err(KrakenError::Load)?;
-        // Everything that was kept is known: from here on it is acted upon, and journalled.
-        engineer.step(Input::Tick).await;
+        engineer.begin(began, epoch).await;
 
         let mut tasks = JoinSet::new();
         tasks.spawn(engineer.run(requests_in, discoveries_in));
@@ -286,12 +291,50 @@ impl Kraken {
         journal::read(&self.keeper, from, limit, node).await.map_err(KrakenError::Journal)
     }
 
+    /// The latest events before number `before`, oldest first, `limit` at most; of one node, or of
+    /// all.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub async fn events_before(
+        &self,
+        before: u64,
+        limit: usize,
+        node: Option<NodeId>,
+    ) -> Result<Vec<Event>, KrakenError> {
+        let events = journal::read_before(&self.keeper, before, limit, node).await;
+        events.map_err(KrakenError::Journal)
+    }
+
+    /// The number of the first event of `at` or later: that of the next one when there is none.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub async fn first_event(&self, at: Millis) -> Result<u64, KrakenError> {
+        let found = self.keeper.with(move |store| store.journal_from(at)).await;
+        found.map_err(KrakenError::Journal)
+    }
+
+    /// What nodes were at a time that has passed: all, or those of a set that there were.
+    ///
+    /// # Errors
+    /// When it is not kept any more, or the journal cannot be read.
+    pub async fn past(
+        &self,
+        at: Millis,
+        nodes: Option<BTreeSet<NodeId>>,
+    ) -> Result<Then, KrakenError> {
+        // What happened just before has to be in the journal.
+        self.ask(|reply| Request::Written { reply }).await?;
+        past::at(&self.keeper, at, nodes).await.map_err(KrakenError::Past)
+    }
+
     /// The latest events, oldest first, `limit` at most.
     ///
     /// # Errors
     /// When the journal cannot be read.
     pub async fn latest_events(&self, limit: usize) -> Result<Vec<Event>, KrakenError> {
-        journal::latest(&self.keeper, limit).await.map_err(KrakenError::Journal)
+        self.events_before(u64::MAX, limit, None).await
     }
 
     /// Every event from now on.

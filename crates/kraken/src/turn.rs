@@ -5,10 +5,13 @@ use crate::journal::Journal;
 use crate::keeper::Keeper;
 use crate::marks::{self, KeptMarks};
 use crate::module::{Context, Discovery, Module, Order};
+use crate::past::Moment;
 use crate::runtime::KrakenError;
 use crate::views::View;
-use kraken_engine::{Command, DispatchId, Engine, Explanation, Failure, Input, Output};
-use kraken_model::{Document, NodeId};
+use kraken_engine::{
+    Command, DispatchId, Engine, Entry, Explanation, Failure, Input, Output, What,
+};
+use kraken_model::{Document, Millis, NodeId};
 use kraken_plan::ModuleSet;
 use kraken_store::{CfgWrite, Store, StoreError, ValueWrite};
 use std::collections::HashMap;
@@ -28,6 +31,10 @@ pub(crate) enum Request {
         commands: Vec<Command>,
         by: Arc<str>,
         reply: oneshot::Sender<Result<(), KrakenError>>,
+    },
+    /// Whether every entry so far is written.
+    Written {
+        reply: oneshot::Sender<()>,
     },
     Explain {
         node: NodeId,
@@ -100,6 +107,7 @@ impl Engineer {
             let input = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
+                () = self.journal.snapshot_wanted() => { self.snapshot(self.clock.now(), false).await; None }
                 Some(done) = self.attempts.join_next_with_id() => self.finished(done),
                 Some(request) = requests.recv() => { self.request(request).await; None }
                 Some(found) = discoveries.recv() => {
@@ -149,6 +157,21 @@ impl Engineer {
         }
     }
 
+    /// Has it written down what everything is. Between two steps, so that it is what comes of all
+    /// entries before and of none after.
+    async fn snapshot(&self, at: Millis, is_start: bool) {
+        let (nodes, freeze) = (self.context.views.all(), self.context.views.freeze());
+        self.journal.snapshot(Moment { at, is_start, nodes, freeze }).await;
+    }
+
+    /// What was kept is in place: from here on it is acted upon, and journalled.
+    pub(crate) async fn begin(&mut self, at: Millis, epoch: u64) {
+        self.snapshot(at, true).await;
+        let (what, by) = (What::Started { epoch }, "start".into());
+        self.journal.append(Entry { at, node: None, what, by, cause: None }).await;
+        self.step(Input::Tick).await;
+    }
+
     fn show(&self, node: &NodeId) {
         let view = self.engine.node(node);
         let view = view.map(|v| View {
@@ -171,6 +194,7 @@ impl Engineer {
                 let result = self.command(commands, by).await;
                 let _ = reply.send(result);
             }
+            Request::Written { reply } => self.journal.tell_written(reply).await,
             Request::Explain { node, reply } => {
                 let _ = reply.send(self.engine.explain(&node, self.clock.now()));
             }

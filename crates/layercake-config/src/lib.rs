@@ -13,6 +13,7 @@
 
 mod build;
 mod diagnostic;
+mod journal;
 mod machine;
 mod sections;
 mod template;
@@ -20,4 +21,5 @@ mod yaml;
 
 pub use build::{Cluster, Context, parse};
 pub use diagnostic::Diagnostic;
+pub use journal::Journal;
 pub use sections::{DEFAULT_HTTP_PORT, ImageFacts, ImageLookup, Limits, Network, Settings};

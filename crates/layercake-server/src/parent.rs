@@ -8,7 +8,7 @@ use kraken::{
 use kraken::{SyncError, SyncOptions, SyncParent};
 use kraken_model::Registry;
 use kraken_plan::ModuleSet;
-use kraken_store::StoreError;
+use kraken_store::{Bounds, StoreError};
 use layercake_boot::hosts::BootFileError;
 use layercake_boot::{
     BootConfig, BootFile, BootHandle, BootModule, BootService, Hosts, Material, StartError,
@@ -93,6 +93,7 @@ impl Parent {
     /// Starts it all: nodes that were known are adopted, machines are answered.
     pub(crate) async fn start(setup: Setup<'_>) -> Result<Self, ParentError> {
         let Setup { settings, registry, keeper, images, .. } = setup;
+        let keeper = keeper.bounded(journal_bounds(settings));
         let network = &settings.network;
         let modules = ModuleSet::new(&registry, layercake_schema::mutations(&settings.timing))
             .map_err(|p| {
@@ -159,7 +160,7 @@ impl Parent {
         let restart = "takes effect when the server is started again";
         let mut notes = Vec::new();
         if cluster.settings != self.settings {
-            notes.push(format!("network, timing or limits have changed: that {restart}"));
+            notes.push(format!("network, timing, limits or journal have changed: that {restart}"));
         }
         if cluster.name != self.cluster {
             notes.push(format!("the cluster's name has changed: that {restart}"));
@@ -218,6 +219,16 @@ fn sync_options(settings: &ClusterSettings, at: SocketAddr, logs: &Arc<Logs>) ->
         silent: settings.timing.silent,
         node_owns: Arc::new(layercake_schema::node_owns),
         on_log: Arc::new(move |node, stream, line| logs.add(node, stream, line)),
+    }
+}
+
+/// How much is remembered: what the cluster file says, and the rest as it comes.
+fn journal_bounds(settings: &ClusterSettings) -> Bounds {
+    let (said, rest) = (settings.journal, Bounds::default());
+    Bounds {
+        records: said.entries.unwrap_or(rest.records),
+        bytes: said.bytes.unwrap_or(rest.bytes),
+        age: said.age.unwrap_or(rest.age),
     }
 }
 

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use kraken::{Context, Event, Failure, Keeper, Kraken, Module, Options, Order, Settings, Tasks};
 use kraken_model::{Change, Document, Field, Format, Kind, NodeId, Path, Registry, Schema, Side};
 use kraken_plan::{Context as Taker, Guard, ModuleSet, Mutation};
-use kraken_store::Embedded;
+use kraken_store::{Bounds, Embedded};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,6 +43,10 @@ pub(crate) struct Application {
 
 impl Application {
     pub(crate) async fn start(store: &std::path::Path) -> Self {
+        Self::start_bounded(store, Bounds::default()).await
+    }
+
+    pub(crate) async fn start_bounded(store: &std::path::Path, bounds: Bounds) -> Self {
         let registry = registry();
         let on = |from: &str| {
             Mutation::new("lamp", &format!("from-{}", from.to_lowercase()), Taker::Child)
@@ -54,7 +58,7 @@ impl Application {
             registry: Arc::new(registry),
             modules: Arc::new(modules),
             hosted: vec![Arc::new(Lamps)],
-            keeper: Keeper::new(Box::new(Embedded::open(store).unwrap())),
+            keeper: Keeper::new(Box::new(Embedded::open(store).unwrap())).bounded(bounds),
             settings: Settings::default(),
         })
         .await

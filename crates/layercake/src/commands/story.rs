@@ -28,6 +28,7 @@ pub(crate) fn words(entry: &Entry) -> String {
             format!("{mutation} took too long (failure {failures})")
         }
         What::Interrupted { mutation, reason, .. } => format!("{mutation} interrupted: {reason}"),
+        What::Started { epoch } => format!("the server has started, for the {epoch}. time"),
         What::Held { terms } => format!("held by {by}{terms}"),
         What::Frozen { terms } => format!("frozen by {by}{terms}: no disruptive step is taken"),
         What::Busy { terms } => format!("in use, says {by}{terms}"),
