@@ -149,7 +149,9 @@ impl Engine {
             out.push(Output::Refused { node, by, reasons });
         }
         let Sifted { state, are_facts_new, .. } = sifted;
-        self.absorb(at, changes, Said { state, are_facts_new, by, cause: None }, out);
+        let said = Said { state, are_facts_new, by: Arc::clone(&by), cause: None };
+        self.absorb(at, changes, said, out);
+        self.judge_use(at, &by, out);
         if state.is_some() {
             self.watch_loss(at, before);
             // Before the node is looked at: it may be the one that makes it a storm.

@@ -1,19 +1,31 @@
 //! What operators want, and the storms that only they can overrule.
 
 use crate::storm::Turn;
-use crate::{Command, Engine, Output, What};
-use kraken_model::NodeId;
+use crate::timers::Timer;
+use crate::{Cause, Command, Engine, InUse, Mark, MarkKind, Marks, Output, What};
+use kraken_model::{Change, NodeId};
 use kraken_plan::PolicyId;
 use std::sync::Arc;
+
+fn expired(mark: &Mark) -> Option<Cause> {
+    let until = mark.terms.until?;
+    Some(Cause::Expired { by: Arc::clone(&mark.by), until })
+}
 
 impl Engine {
     pub(crate) fn command(&mut self, command: Command, by: Arc<str>, out: &mut Vec<Output>) {
         let said = out.len();
         match command {
-            Command::Hold { node } => self.hold(&node, by, out),
+            Command::Hold { node, terms } => self.hold(&node, Mark { by, terms }, out),
             Command::Release { node } => self.release(&node, by, out),
-            Command::Freeze => self.freeze(by, out),
-            Command::Thaw => self.thaw(by, out),
+            Command::Freeze { node: Some(node), terms } => {
+                self.freeze_node(&node, Mark { by, terms }, out);
+            }
+            Command::Freeze { node: None, terms } => self.freeze(Mark { by, terms }, out),
+            Command::Thaw { node: Some(node) } => self.thaw_node(&node, by, out),
+            Command::Thaw { node: None } => self.thaw(by, out),
+            Command::Busy { node, terms } => self.busy(&node, Mark { by, terms }, out),
+            Command::Free { node } => self.free(&node, by, out),
             Command::Retry { node } => self.retry(&node, by, out),
         }
         if !self.is_started {
@@ -22,20 +34,42 @@ impl Engine {
         }
     }
 
-    fn hold(&mut self, id: &NodeId, by: Arc<str>, out: &mut Vec<Output>) {
+    /// Makes a mark on a node, in place of an earlier one. Whether that is anything new.
+    fn mark(&mut self, at: u32, kind: MarkKind, mark: &Mark) -> bool {
+        let Some(node) = self.nodes.get_mut(at) else { return false };
+        let place = node.marks.get_or_insert_default().of(kind);
+        if place.as_ref() == Some(mark) {
+            return false;
+        }
+        *place = Some(mark.clone());
+        if let Some(until) = mark.terms.until {
+            self.timers.push(until, Timer::Marks(at));
+        }
+        true
+    }
+
+    /// Takes a mark from a node, if it has it.
+    fn unmark(&mut self, at: u32, kind: MarkKind) -> Option<Mark> {
+        let node = self.nodes.get_mut(at)?;
+        let mark = node.marks.as_mut()?.of(kind).take();
+        if node.marks().is_empty() {
+            node.marks = None;
+        }
+        mark
+    }
+
+    fn hold(&mut self, id: &NodeId, mark: Mark, out: &mut Vec<Output>) {
         let Some(at) = self.known(id) else { return };
-        let Some(node) = self.nodes.get_mut(at) else { return };
-        if node.held_by.is_none() {
-            node.held_by = Some(Arc::clone(&by));
-            self.note_by(Some(id), What::Held, by, None, out);
+        if self.mark(at, MarkKind::Hold, &mark) {
+            self.note_by(Some(id), What::Held { terms: mark.terms }, mark.by, None, out);
             self.reconsider(at, out);
         }
     }
 
     fn release(&mut self, id: &NodeId, by: Arc<str>, out: &mut Vec<Output>) {
         let Some(at) = self.known(id) else { return };
+        let was_held = self.unmark(at, MarkKind::Hold).is_some();
         let Some(node) = self.nodes.get_mut(at) else { return };
-        let was_held = node.held_by.take().is_some();
         let lost_at = node.lost_at.take();
         if let Some(lost_at) = lost_at {
             node.passes_storm = true;
@@ -47,16 +81,36 @@ impl Engine {
         }
     }
 
-    fn freeze(&mut self, by: Arc<str>, out: &mut Vec<Output>) {
-        if self.frozen_by.is_none() {
-            self.frozen_by = Some(Arc::clone(&by));
-            self.note_by(None, What::Frozen, by, None, out);
-            self.is_sweep_due = true;
+    fn freeze_node(&mut self, id: &NodeId, mark: Mark, out: &mut Vec<Output>) {
+        let Some(at) = self.known(id) else { return };
+        if self.mark(at, MarkKind::Freeze, &mark) {
+            self.note_by(Some(id), What::Frozen { terms: mark.terms }, mark.by, None, out);
+            self.reconsider(at, out);
         }
     }
 
+    fn thaw_node(&mut self, id: &NodeId, by: Arc<str>, out: &mut Vec<Output>) {
+        let Some(at) = self.known(id) else { return };
+        if self.unmark(at, MarkKind::Freeze).is_some() {
+            self.note_by(Some(id), What::Thawed, by, None, out);
+            self.reconsider(at, out);
+        }
+    }
+
+    fn freeze(&mut self, mark: Mark, out: &mut Vec<Output>) {
+        if self.freeze.as_ref() == Some(&mark) {
+            return;
+        }
+        if let Some(until) = mark.terms.until {
+            self.timers.push(until, Timer::Freeze);
+        }
+        self.freeze = Some(mark.clone());
+        self.note_by(None, What::Frozen { terms: mark.terms }, mark.by, None, out);
+        self.is_sweep_due = true;
+    }
+
     fn thaw(&mut self, by: Arc<str>, out: &mut Vec<Output>) {
-        let was_frozen = self.frozen_by.take().is_some();
+        let was_frozen = self.freeze.take().is_some();
         let was_storm = self.losses.is_active();
         if !was_frozen && !was_storm {
             return;
@@ -71,6 +125,69 @@ impl Engine {
             self.note_by(None, What::StormOver { lost, nodes }, by, None, out);
         }
         self.is_sweep_due = true;
+    }
+
+    fn busy(&mut self, id: &NodeId, mark: Mark, out: &mut Vec<Output>) {
+        let Some(at) = self.known(id) else { return };
+        let by = Arc::clone(&mark.by);
+        if self.mark(at, MarkKind::Busy, &mark) {
+            self.note_by(Some(id), What::Busy { terms: mark.terms }, mark.by, None, out);
+        }
+        let InUse { variable, busy, .. } = self.settings.in_use.clone();
+        self.discover(at, vec![Change::set(variable, busy)], by, out);
+    }
+
+    fn free(&mut self, id: &NodeId, by: Arc<str>, out: &mut Vec<Output>) {
+        let Some(at) = self.known(id) else { return };
+        let InUse { variable, free, .. } = self.settings.in_use.clone();
+        self.discover(at, vec![Change::set(variable, free)], by, out);
+    }
+
+    /// A node that is said to be free is not in use, whoever had said that it was.
+    pub(crate) fn judge_use(&mut self, at: u32, by: &Arc<str>, out: &mut Vec<Output>) {
+        let Some(node) = self.nodes.get(at).filter(|node| node.marks.is_some()) else { return };
+        let InUse { variable, busy, .. } = &self.settings.in_use;
+        if node.dsc.text(variable.as_str()) != Some(busy) {
+            let id = node.id.clone();
+            if self.unmark(at, MarkKind::Busy).is_some() {
+                self.note_by(Some(&id), What::Free, Arc::clone(by), None, out);
+            }
+        }
+    }
+
+    /// Ends what operators said of a node until now.
+    pub(crate) fn expire(&mut self, at: u32, out: &mut Vec<Output>) {
+        let mut has_ended = false;
+        for kind in Marks::KINDS {
+            let Some(node) = self.nodes.get(at) else { return };
+            let Some(mark) = node.marks().get(kind).filter(|m| m.terms.are_over(self.now)) else {
+                continue;
+            };
+            let (id, cause) = (node.id.clone(), expired(mark));
+            self.unmark(at, kind);
+            has_ended = true;
+            let what = match kind {
+                MarkKind::Hold => What::Released,
+                MarkKind::Freeze => What::Thawed,
+                MarkKind::Busy => What::Free,
+            };
+            self.note(Some(&id), what, cause, out);
+            if kind == MarkKind::Busy {
+                self.free(&id, Arc::clone(&self.me), out);
+            }
+        }
+        if has_ended {
+            self.reconsider(at, out);
+        }
+    }
+
+    /// Ends the freeze of everything, when it was to be until now. A storm is another matter.
+    pub(crate) fn expire_freeze(&mut self, out: &mut Vec<Output>) {
+        let now = self.now;
+        if let Some(mark) = self.freeze.take_if(|mark| mark.terms.are_over(now)) {
+            self.note(None, What::Thawed, expired(&mark), out);
+            self.is_sweep_due = true;
+        }
     }
 
     fn retry(&mut self, id: &NodeId, by: Arc<str>, out: &mut Vec<Output>) {

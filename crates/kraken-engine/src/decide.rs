@@ -81,11 +81,11 @@ impl Engine {
 
     /// Why a step must not be taken now, if so.
     fn held_back(&self, node: &Node, id: MutationId) -> Option<Decision> {
-        if node.held_by.is_some() {
+        if node.marks().hold.is_some() {
             return Some(Decision::wait(Standing::Held(id)));
         }
         if self.set.mutation(id).disruptive {
-            if self.frozen_by.is_some() {
+            if self.freeze.is_some() || node.marks().freeze.is_some() {
                 return Some(Decision::wait(Standing::Frozen(id)));
             }
             if node.stale != 0 {

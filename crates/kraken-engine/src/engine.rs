@@ -8,7 +8,7 @@ use crate::node::{NAMES, Node, STANDINGS};
 use crate::storm::Losses;
 use crate::table::Table;
 use crate::timers::{Timer, Timers};
-use crate::{Cause, DispatchId, Entry, Input, Output, Settings, What};
+use crate::{Cause, DispatchId, Entry, Input, Mark, Marks, Output, Settings, What};
 use kraken_model::{Document, Millis, NodeId, Registry};
 use kraken_plan::{Costs, ModuleSet, MutationId, PolicyCache, PolicyId, Step};
 use serde::Serialize;
@@ -31,7 +31,8 @@ pub struct Engine {
     pub(crate) losses: Losses,
     pub(crate) jitter: Jitter,
     pub(crate) interner: Interner,
-    pub(crate) frozen_by: Option<Arc<str>>,
+    /// The freeze of everything.
+    pub(crate) freeze: Option<Mark>,
     pub(crate) is_started: bool,
     /// Something changed that all nodes have to be looked at for.
     pub(crate) is_sweep_due: bool,
@@ -71,8 +72,8 @@ pub struct Summary {
     pub by_status: BTreeMap<&'static str, usize>,
     /// How many steps are under way.
     pub in_flight: usize,
-    /// Who froze everything disruptive.
-    pub frozen_by: Option<Arc<str>>,
+    /// Who froze everything disruptive, why, and until when.
+    pub freeze: Option<Mark>,
     /// Whether everything disruptive is held because of a storm.
     pub storm: bool,
     /// How many nodes were lost lately.
@@ -96,8 +97,8 @@ pub struct NodeView<'a> {
     pub mutation: Option<&'a Arc<str>>,
     /// Since when.
     pub since: Millis,
-    /// Who holds it.
-    pub held_by: Option<&'a Arc<str>>,
+    /// What operators say of it. The freeze of everything is in [`Summary`].
+    pub marks: &'a Marks,
 }
 
 impl Engine {
@@ -119,7 +120,7 @@ impl Engine {
             losses: Losses::default(),
             jitter,
             interner: Interner::default(),
-            frozen_by: None,
+            freeze: None,
             is_started: false,
             is_sweep_due: false,
             now: Millis(0),
@@ -179,7 +180,7 @@ impl Engine {
             nodes: self.nodes.len(),
             by_status: NAMES.into_iter().zip(self.by_standing).filter(|(_, n)| *n > 0).collect(),
             in_flight: self.in_flight,
-            frozen_by: self.frozen_by.clone(),
+            freeze: self.freeze.clone(),
             storm: self.losses.is_active(),
             lost: self.losses.count(),
             counters: self.counters,
@@ -194,7 +195,7 @@ impl Engine {
             status: NAMES[node.standing.kind()],
             mutation: node.standing.mutation().map(|id| &self.set.mutation(id).name),
             since: node.since,
-            held_by: node.held_by.as_ref(),
+            marks: node.marks(),
         }
     }
 
@@ -207,9 +208,14 @@ impl Engine {
 
     /// Looks at everything whose time has come.
     fn wake(&mut self, out: &mut Vec<Output>) {
+        if !self.is_started {
+            return;
+        }
         while let Some((at, timer)) = self.timers.pop_due(self.now) {
             match timer {
                 Timer::Gate(gate) => self.gates.may_be_open(gate),
+                Timer::Marks(place) => self.expire(place, out),
+                Timer::Freeze => self.expire_freeze(out),
                 Timer::Node(place) => {
                     let Some(node) = self.nodes.get_mut(place) else { continue };
                     if node.alarm.rings(at, place, &mut self.timers) {

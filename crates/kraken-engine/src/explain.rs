@@ -3,7 +3,7 @@
 use crate::experience::KindId;
 use crate::node::{Node, Standing};
 use crate::status::{In, Sentence, Status, Want, joined};
-use crate::{Engine, Experience};
+use crate::{Engine, Experience, Mark, Marks};
 use kraken_model::{Millis, NodeId, Path};
 use kraken_plan::{Context, Costs, MutationId, Obstacle, explain};
 use serde::Serialize;
@@ -30,8 +30,8 @@ pub struct Explanation {
     pub failures: Vec<FailureView>,
     /// What is known from before a restart only.
     pub stale: Vec<Path>,
-    /// Who holds it.
-    pub held_by: Option<Arc<str>>,
+    /// What operators say of it; a freeze of everything too, unless it is frozen itself.
+    pub marks: Marks,
 }
 
 /// A step that is ahead.
@@ -95,8 +95,15 @@ impl Engine {
                 })
                 .collect(),
             stale: self.stale_paths(at),
-            held_by: node.held_by.clone(),
+            marks: self.marks_on(node),
         })
+    }
+
+    /// Everything that operators say that concerns a node.
+    fn marks_on(&self, node: &Node) -> Marks {
+        let mut marks = node.marks().clone();
+        marks.freeze = marks.freeze.or_else(|| self.freeze.clone());
+        marks
     }
 
     fn name(&self, id: MutationId) -> Arc<str> {
@@ -105,17 +112,21 @@ impl Engine {
 
     fn status(&self, at: u32) -> Option<Status> {
         let node = self.nodes.get(at)?;
-        let by = |who: &Option<Arc<str>>| who.clone().unwrap_or_else(|| Arc::clone(&self.me));
+        let marks = self.marks_on(node);
+        let nobody = || Mark { by: Arc::clone(&self.me), terms: Default::default() };
         Some(match node.standing {
             Standing::Loading => Status::Loading,
             Standing::Converged => Status::Converged,
             Standing::Running(_) => self.running_status(node)?,
             Standing::WaitsForNode(id) => Status::WaitsForNode { mutation: self.name(id) },
             Standing::WaitsForParent(id) => Status::WaitsForParent { mutation: self.name(id) },
-            Standing::Held(id) => Status::Held { mutation: self.name(id), by: by(&node.held_by) },
-            Standing::Frozen(id) => {
-                Status::Frozen { mutation: self.name(id), by: by(&self.frozen_by) }
+            Standing::Held(id) => {
+                Status::Held { mutation: self.name(id), mark: marks.hold.unwrap_or_else(nobody) }
             }
+            Standing::Frozen(id) => Status::Frozen {
+                mutation: self.name(id),
+                mark: marks.freeze.unwrap_or_else(nobody),
+            },
             Standing::Stale(id) => {
                 Status::Stale { mutation: self.name(id), waits_for: self.stale_paths(at) }
             }
@@ -257,6 +268,9 @@ impl fmt::Display for Explanation {
                 None => "given up".to_owned(),
             };
             writeln!(f, "  {mutation} failed {failures} times in a row ({reason}): {again}")?;
+        }
+        for (kind, mark) in self.marks.iter() {
+            writeln!(f, "  {kind} by {mark}")?;
         }
         if !self.stale.is_empty() {
             writeln!(f, "  known from before the restart only: {}", joined(&self.stale, ", "))?;

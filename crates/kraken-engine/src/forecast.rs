@@ -99,6 +99,8 @@ impl<'a> Forecast<'a> {
                 match timer {
                     Timer::Gate(gate) => self.gates.may_be_open(gate),
                     Timer::Node(at) => self.arrive(at),
+                    // What operators say is taken to last.
+                    Timer::Marks(_) | Timer::Freeze => {}
                 }
             }
         }

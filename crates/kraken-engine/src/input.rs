@@ -1,6 +1,6 @@
 //! What the engine is told.
 
-use crate::Limit;
+use crate::{Limit, MarkKind, Terms};
 use kraken_model::{Change, Document, NodeId};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -46,8 +46,9 @@ pub enum Input {
         /// What the module says.
         result: Result<(), Failure>,
     },
-    /// What an operator wants. Holds and freezes end with the engine: whoever drives it gives them
-    /// again after a restart, before the first [`Input::Tick`], and they are not journalled again.
+    /// What an operator wants. Holds, freezes and uses end with the engine: whoever drives it gives
+    /// them again after a restart, before the first [`Input::Tick`], and they are not journalled
+    /// again.
     Command {
         /// The command.
         command: Command,
@@ -69,16 +70,41 @@ pub enum Command {
     Hold {
         /// The node.
         node: NodeId,
+        /// Why, and until when.
+        #[serde(flatten)]
+        terms: Terms,
     },
     /// Ends a hold; also lets this one node pass a storm hold.
     Release {
         /// The node.
         node: NodeId,
     },
-    /// Nothing disruptive is dispatched for any node.
-    Freeze,
-    /// Ends a freeze, and a storm hold.
-    Thaw,
+    /// Nothing disruptive is dispatched.
+    Freeze {
+        /// For this node; `None`: for any.
+        node: Option<NodeId>,
+        /// Why, and until when.
+        #[serde(flatten)]
+        terms: Terms,
+    },
+    /// Ends a freeze. That of everything ends a storm hold too, and leaves freezes of nodes alone.
+    Thaw {
+        /// Of this node; `None`: of everything.
+        node: Option<NodeId>,
+    },
+    /// The node is in use ([`crate::InUse`]), and discovered to be so.
+    Busy {
+        /// The node.
+        node: NodeId,
+        /// Why, and until when.
+        #[serde(flatten)]
+        terms: Terms,
+    },
+    /// The node is no longer in use, and discovered not to be.
+    Free {
+        /// The node.
+        node: NodeId,
+    },
     /// Forgets the failures of a node: everything may be tried again, at once.
     Retry {
         /// The node.
@@ -104,6 +130,35 @@ pub struct Failure {
     pub reason: String,
     /// Whether trying again is pointless until the node's cfg changes or a person says so.
     pub permanent: bool,
+}
+
+impl Command {
+    /// The node that it is about; `None`: all of them.
+    #[must_use]
+    pub fn node(&self) -> Option<&NodeId> {
+        match self {
+            Self::Hold { node, .. }
+            | Self::Release { node }
+            | Self::Busy { node, .. }
+            | Self::Free { node }
+            | Self::Retry { node } => Some(node),
+            Self::Freeze { node, .. } | Self::Thaw { node } => node.as_ref(),
+        }
+    }
+
+    /// The mark that it makes (with its terms) or ends (`None`), when it is about one.
+    #[must_use]
+    pub fn mark(&self) -> Option<(MarkKind, Option<&Terms>)> {
+        match self {
+            Self::Hold { terms, .. } => Some((MarkKind::Hold, Some(terms))),
+            Self::Release { .. } => Some((MarkKind::Hold, None)),
+            Self::Freeze { terms, .. } => Some((MarkKind::Freeze, Some(terms))),
+            Self::Thaw { .. } => Some((MarkKind::Freeze, None)),
+            Self::Busy { terms, .. } => Some((MarkKind::Busy, Some(terms))),
+            Self::Free { .. } => Some((MarkKind::Busy, None)),
+            Self::Retry { .. } => None,
+        }
+    }
 }
 
 impl fmt::Display for DispatchId {

@@ -1,5 +1,6 @@
 //! What is written down for ever.
 
+use crate::Terms;
 use kraken_model::{Change, Millis, NodeId, Path};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -106,14 +107,35 @@ pub enum What {
         /// Why.
         reason: Arc<str>,
     },
+    /// The application has started; what was kept counts again.
+    Started {
+        /// How many times, with this one.
+        epoch: u64,
+    },
     /// The node was put on hold.
-    Held,
+    Held {
+        /// Why, and until when.
+        #[serde(flatten)]
+        terms: Terms,
+    },
     /// The hold has ended.
     Released,
-    /// Everything disruptive was stopped.
-    Frozen,
+    /// Everything disruptive was stopped, on this node or everywhere.
+    Frozen {
+        /// Why, and until when.
+        #[serde(flatten)]
+        terms: Terms,
+    },
     /// That has ended.
     Thawed,
+    /// Somebody said that the node is in use.
+    Busy {
+        /// Why, and until when.
+        #[serde(flatten)]
+        terms: Terms,
+    },
+    /// That has ended.
+    Free,
     /// The failures of the node were forgotten.
     Retried,
     /// Every way to where the node should be was tried and given up.
@@ -157,5 +179,12 @@ pub enum Cause {
     Plan {
         /// How long the rest of the way is expected to take, in milliseconds.
         cost_to_go_ms: u64,
+    },
+    /// The time of what an operator said was over.
+    Expired {
+        /// Who had said it.
+        by: Arc<str>,
+        /// Until when it was to be.
+        until: Millis,
     },
 }

@@ -13,8 +13,9 @@
 //!   two steps under way on one node, and each ends: done, failed, timed out or interrupted.
 //! - It reacts to the state, not to the edge: nothing that was said can be lost, whatever came in
 //!   between, and one node that hangs keeps no other waiting.
-//! - Nothing disruptive is dispatched for a node that is held, not freshly known, or one of too
-//!   many that were lost at once ([`Storm`]); nor for any node while all are frozen.
+//! - Nothing disruptive is dispatched for a node that is held, frozen, not freshly known, or one of
+//!   too many that were lost at once ([`Storm`]); nor for any node while all are frozen. Holds,
+//!   freezes and uses say who, why and until when ([`Mark`]), and end by themselves when told so.
 //! - What fails is tried again ever more seldom, then given up; then another way is taken, and when
 //!   there is none the node is quarantined with the reason, and the others do not wait for it.
 //! - Why nothing happens is data ([`Explanation`]).
@@ -34,6 +35,7 @@ mod gates;
 mod input;
 mod interner;
 mod journal;
+mod marks;
 mod node;
 mod outlook;
 mod output;
@@ -48,6 +50,7 @@ pub use experience::Experience;
 pub use explain::{Expected, Explanation, FailureView};
 pub use input::{Command, DispatchId, Failure, Input};
 pub use journal::{Cause, Entry, What};
+pub use marks::{InUse, Mark, MarkKind, Marks, Terms};
 pub use outlook::{LimitWait, NodePlan, Outlook, Plan, PlanSummary, PlannedStep};
 pub use output::{Order, Output};
 pub use settings::{Group, Limit, Role, Scope, Settings, Share, Storm};

@@ -1,12 +1,12 @@
 //! What the engine remembers of one node.
 
+use crate::Marks;
 use crate::backoff::Trouble;
 use crate::experience::KindId;
 use crate::gates::Place;
 use crate::timers::Alarm;
 use kraken_model::{Document, Millis, NodeId};
 use kraken_plan::{Facts, Goal, MutationId, PolicyId, State};
-use std::sync::Arc;
 
 /// One node. There may be 100,000 of them: what only few have is boxed.
 #[derive(Debug)]
@@ -38,8 +38,8 @@ pub(crate) struct Node {
     pub(crate) lost_at: Option<Millis>,
     /// An operator let it pass the storm hold.
     pub(crate) passes_storm: bool,
-    /// Who holds it.
-    pub(crate) held_by: Option<Arc<str>>,
+    /// What operators say of it.
+    pub(crate) marks: Option<Box<Marks>>,
     pub(crate) alarm: Alarm,
 }
 
@@ -163,7 +163,14 @@ impl Standing {
     }
 }
 
+/// What is said of most nodes.
+static NO_MARKS: Marks = Marks { hold: None, freeze: None, busy: None };
+
 impl Node {
+    pub(crate) fn marks(&self) -> &Marks {
+        self.marks.as_deref().unwrap_or(&NO_MARKS)
+    }
+
     pub(crate) fn new(id: NodeId, attempts: u32, now: Millis) -> Self {
         Self {
             id,
@@ -184,7 +191,7 @@ impl Node {
             place: None,
             lost_at: None,
             passes_storm: false,
-            held_by: None,
+            marks: None,
             alarm: Alarm::default(),
         }
     }

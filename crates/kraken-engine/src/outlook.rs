@@ -34,6 +34,7 @@ struct Present {
     /// What is under way, and for how long already.
     running: Option<(MutationId, Duration)>,
     is_held: bool,
+    is_frozen: bool,
 }
 
 /// What would be done about a cluster, and how long that is expected to take.
@@ -143,13 +144,14 @@ impl Engine {
             dsc: node.dsc.clone(),
             costs: node.troubles.is_some().then(|| self.costs(node).into_owned()),
             running: node.running.as_ref().map(|r| (r.mutation, self.now.since(r.began))),
-            is_held: node.held_by.is_some(),
+            is_held: node.marks().hold.is_some(),
+            is_frozen: self.freeze.is_some() || node.marks().freeze.is_some(),
         };
         Outlook {
             set: Arc::clone(&self.set),
             availability: self.settings.availability.clone(),
             learned: self.learned.clone(),
-            is_frozen: self.frozen_by.is_some(),
+            is_frozen: self.freeze.is_some(),
             nodes: self.nodes.iter().map(|node| (node.id.clone(), present(node))).collect(),
         }
     }
@@ -223,13 +225,14 @@ impl Outlook {
             });
         }
         let is_held = present.is_some_and(|present| present.is_held);
+        let is_frozen = present.map_or(self.is_frozen, |present| present.is_frozen);
         let disruptive = path.iter().position(|id| set.mutation(*id).disruptive);
         if is_held && !path.is_empty() {
             path.clear();
             stops = Some("it is held: release it to go on".to_owned());
-        } else if let Some(at) = disruptive.filter(|_| self.is_frozen) {
+        } else if let Some(at) = disruptive.filter(|_| is_frozen) {
             let name = &set.mutation(path[at]).name;
-            stops = Some(format!("{name} is disruptive and all that is frozen: thaw to go on"));
+            stops = Some(format!("{name} is disruptive, and that is frozen: thaw to go on"));
             path.truncate(at);
         }
         let leg = |id: MutationId| {

@@ -1,5 +1,6 @@
 //! How an engine behaves.
 
+use crate::InUse;
 use kraken_model::{NodeSet, Path};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,8 @@ pub struct Settings {
     pub limits: Vec<Limit>,
     /// The facts by which kinds of hardware are told apart: what steps take is learned for each.
     pub kinds: Vec<Path>,
+    /// How it is said that a node is in use.
+    pub in_use: InUse,
 }
 
 /// Whose steps an engine takes.
@@ -123,6 +126,7 @@ impl Settings {
             storm: Storm::default(),
             limits: Vec::new(),
             kinds: Vec::new(),
+            in_use: InUse::default(),
         }
     }
 }

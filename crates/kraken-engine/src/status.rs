@@ -1,6 +1,6 @@
 //! What the engine does about a node, or why it does nothing: that is data too.
 
-use crate::Expected;
+use crate::{Expected, Mark};
 use kraken_model::{Millis, Path};
 use kraken_plan::Obstacle;
 use serde::{Deserialize, Serialize};
@@ -44,15 +44,17 @@ pub enum Status {
     Held {
         /// The step that would be next.
         mutation: Arc<str>,
-        /// Who.
-        by: Arc<str>,
+        /// Who, why, and until when.
+        #[serde(flatten)]
+        mark: Mark,
     },
     /// An operator stopped everything disruptive.
     Frozen {
         /// The step that would be next.
         mutation: Arc<str>,
-        /// Who.
-        by: Arc<str>,
+        /// Who, why, and until when.
+        #[serde(flatten)]
+        mark: Mark,
     },
     /// What is known is from before a restart, and the next step is disruptive.
     Stale {
@@ -204,13 +206,13 @@ impl fmt::Display for Sentence<'_> {
             Status::WaitsForParent { mutation } => {
                 write!(f, "waits for its parent to take {mutation}")
             }
-            Status::Held { mutation, by } => {
-                write!(f, "is held by {by}; {mutation} would be next: release it to go on")
+            Status::Held { mutation, mark } => {
+                write!(f, "is held by {mark}; {mutation} would be next: release it to go on")
             }
-            Status::Frozen { mutation, by } => {
+            Status::Frozen { mutation, mark } => {
                 write!(
                     f,
-                    "everything disruptive is frozen by {by}, and {mutation} is: thaw to go on"
+                    "what is disruptive is frozen by {mark}, and {mutation} is: thaw to go on"
                 )
             }
             Status::Stale { mutation, waits_for } => write!(

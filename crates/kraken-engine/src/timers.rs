@@ -11,6 +11,10 @@ pub(crate) enum Timer {
     Node(u32),
     /// A limit's gate.
     Gate(u32),
+    /// What operators say of a node, by its place in the table.
+    Marks(u32),
+    /// The freeze of everything.
+    Freeze,
 }
 
 /// A heap of times. Entries are never taken out early: whoever is woken for nothing goes back to

@@ -1,8 +1,10 @@
 //! A store in one file.
 
+mod past;
+
 use crate::{
-    CfgWrite, JOURNAL_RECORDS, JournalRecord, Loaded, MAX_DEFERRED_RECORDS, Store, StoreError,
-    check_bodies,
+    Bounds, CfgWrite, JournalRecord, Loaded, MAX_DEFERRED_RECORDS, PastRow, Snapshot, Store,
+    StoreError, TRIM_STEP, ValueWrite, check_bodies,
 };
 use kraken_model::{Document, Millis, NodeId};
 use redb::{
@@ -18,10 +20,6 @@ const FORMAT: u64 = 1;
 
 /// How much memory the database may use for pages, in bytes.
 const CACHE_BYTES: usize = 16 << 20;
-
-/// How many more records than were written a write may trim, so that a journal whose bound was
-/// lowered shrinks without one write that takes for ever.
-const TRIM_AHEAD: u64 = 4096;
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const CFG: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("cfg");
@@ -43,7 +41,6 @@ pub struct Embedded {
     deferred: Vec<JournalRecord>,
     /// The number of the next record.
     next: u64,
-    bound: u64,
 }
 
 impl std::fmt::Debug for Embedded {
@@ -74,22 +71,13 @@ impl Embedded {
     /// When the file cannot be written, is in use, is damaged, or was written in a form that is
     /// not known here.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
-        Self::with_bound(path, JOURNAL_RECORDS)
-    }
-
-    /// The same, keeping this many records of the journal.
-    ///
-    /// # Errors
-    /// As [`Embedded::open`].
-    pub fn with_bound(path: impl AsRef<Path>, records: u64) -> Result<Self, StoreError> {
         let path = path.as_ref().to_owned();
         match std::fs::metadata(&path) {
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::NotFound => create(&path)?,
             Err(error) => return Err(io(&path, error)),
         }
-        let bound = records.max(1);
-        let mut store = Self { path, database: None, deferred: Vec::new(), next: 1, bound };
+        let mut store = Self { path, database: None, deferred: Vec::new(), next: 1 };
         store.next = store.read(|tables| tables.number("next_record"))?.max(1);
         Ok(store)
     }
@@ -119,7 +107,7 @@ impl Embedded {
         check_bodies(records)?;
         self.database()?;
         let path = self.path.clone();
-        let (next, bound) = (self.next + records.len() as u64, self.bound);
+        let next = self.next + records.len() as u64;
         let fresh: Vec<JournalRecord> = (self.next..)
             .zip(records)
             .map(|(seq, record)| JournalRecord { seq, ..record.clone() })
@@ -129,8 +117,8 @@ impl Embedded {
         let mut outcome = None;
         let done = guarded(|| {
             let transaction = database.begin_write()?;
+            write_journal(&transaction, self.deferred.iter().chain(&fresh), next)?;
             let result = work(&transaction)?;
-            write_journal(&transaction, self.deferred.iter().chain(&fresh), next, bound)?;
             stamp = count(&transaction, "writes")?;
             outcome = Some(result);
             transaction.commit()?;
@@ -195,6 +183,7 @@ fn create(path: &Path) -> Result<(), StoreError> {
         transaction.open_table(JOURNAL)?;
         transaction.open_table(BY_NODE)?;
         transaction.open_table(VALUES)?;
+        past::create(&transaction)?;
         transaction.commit()?;
         Ok(())
     });
@@ -264,6 +253,24 @@ fn explain(path: &Path, Fault(error): Fault) -> StoreError {
     }
 }
 
+/// The name under which what concerns a node is kept; empty for what concerns all.
+fn name_of(row: &PastRow) -> &str {
+    row.node.as_ref().map_or("", NodeId::as_str)
+}
+
+fn node_of(name: &str) -> Result<Option<NodeId>, Fault> {
+    match name {
+        "" => Ok(None),
+        name => NodeId::new(name).map(Some).map_err(Fault::damaged),
+    }
+}
+
+/// Sets a number that is kept.
+fn count_to(transaction: &WriteTransaction, name: &str, number: u64) -> Result<(), Fault> {
+    transaction.open_table(META)?.insert(name, number)?;
+    Ok(())
+}
+
 /// Adds one to a number that is kept, and gives the sum.
 fn count(transaction: &WriteTransaction, name: &str) -> Result<u64, Fault> {
     let mut meta = transaction.open_table(META)?;
@@ -296,7 +303,6 @@ fn write_journal<'a>(
     transaction: &WriteTransaction,
     records: impl Iterator<Item = &'a JournalRecord>,
     next: u64,
-    bound: u64,
 ) -> Result<(), Fault> {
     let mut journal = transaction.open_table(JOURNAL)?;
     let mut by_node = transaction.open_table(BY_NODE)?;
@@ -305,18 +311,13 @@ fn write_journal<'a>(
         let node = record.node.as_ref().map_or("", NodeId::as_str);
         journal.insert(record.seq, (record.at.0, node, record.body.as_slice()))?;
         by_node.insert((node, record.seq), ())?;
-        written += 1;
+        written += record.weight();
     }
-    if written == 0 {
-        return Ok(());
-    }
-    transaction.open_table(META)?.insert("next_record", next)?;
-    let first = journal.first()?.map_or(next, |(seq, _)| seq.value());
-    let keep_from = next.saturating_sub(bound).min(first + written + TRIM_AHEAD);
-    for seq in first..keep_from {
-        if let Some(old) = journal.remove(seq)? {
-            by_node.remove((old.value().1, seq))?;
-        }
+    if written > 0 {
+        let mut meta = transaction.open_table(META)?;
+        let before = meta.get("journal_written")?.map_or(0, |n| n.value());
+        meta.insert("journal_written", before + written)?;
+        meta.insert("next_record", next)?;
     }
     Ok(())
 }
@@ -375,14 +376,38 @@ impl Reader {
         }
         Ok(records)
     }
+
+    /// The latest records before a number, latest first.
+    fn records_before(
+        &self,
+        before: u64,
+        limit: usize,
+        node: Option<&NodeId>,
+    ) -> Result<Vec<JournalRecord>, Fault> {
+        let journal = self.0.open_table(JOURNAL)?;
+        let mut records = Vec::new();
+        match node {
+            None => {
+                for entry in journal.range(..before)?.rev().take(limit) {
+                    let (seq, kept) = entry?;
+                    records.push(record(seq.value(), kept.value())?);
+                }
+            }
+            Some(node) => {
+                let range = (node.as_str(), 0)..(node.as_str(), before);
+                for entry in self.0.open_table(BY_NODE)?.range(range)?.rev().take(limit) {
+                    let seq = entry?.0.value().1;
+                    let missing = || Fault::damaged(format!("record {seq} is missing"));
+                    records.push(record(seq, journal.get(seq)?.ok_or_else(missing)?.value())?);
+                }
+            }
+        }
+        Ok(records)
+    }
 }
 
 fn record(seq: u64, (at, node, body): (u64, &str, &[u8])) -> Result<JournalRecord, Fault> {
-    let node = match node {
-        "" => None,
-        name => Some(NodeId::new(name).map_err(Fault::damaged)?),
-    };
-    Ok(JournalRecord { seq, at: Millis(at), node, body: body.to_vec() })
+    Ok(JournalRecord { seq, at: Millis(at), node: node_of(node)?, body: body.to_vec() })
 }
 
 impl Store for Embedded {
@@ -449,6 +474,68 @@ impl Store for Embedded {
         Ok(first.unwrap_or(self.next)..self.next)
     }
 
+    fn journal_before(
+        &mut self,
+        before: u64,
+        limit: usize,
+        node: Option<&NodeId>,
+    ) -> Result<Vec<JournalRecord>, StoreError> {
+        let wanted =
+            |r: &&JournalRecord| r.seq < before && (node.is_none() || r.node.as_ref() == node);
+        let deferred = self.deferred.iter().rev().filter(wanted);
+        let mut records: Vec<JournalRecord> = deferred.take(limit).cloned().collect();
+        let room = limit - records.len();
+        records.extend(self.read(|tables| tables.records_before(before, room, node))?);
+        records.reverse();
+        Ok(records)
+    }
+
+    fn trim(&mut self, bounds: &Bounds, now: Millis) -> Result<bool, StoreError> {
+        let (kept, written, swept) = self.read(|tables| {
+            Ok((tables.snapshots()?, tables.number("journal_written")?, tables.number("swept")?))
+        })?;
+        let snapshots = kept.iter().map(|kept| (kept.snapshot, kept.written));
+        match bounds.base(snapshots, self.next, written, now) {
+            Some(base) if base > swept => {
+                self.write(&[], |transaction| past::trim(transaction, base, TRIM_STEP))
+            }
+            _ => Ok(false),
+        }
+    }
+
+    fn begin_snapshot(&mut self, at: Millis, is_start: bool) -> Result<u64, StoreError> {
+        let seq = self.next;
+        self.write(&[], |transaction| past::begin(transaction, seq, at, is_start))?;
+        Ok(seq)
+    }
+
+    fn write_snapshot(
+        &mut self,
+        seq: u64,
+        after: Option<&PastRow>,
+        rows: &[PastRow],
+        is_last: bool,
+    ) -> Result<(), StoreError> {
+        self.write(&[], |transaction| past::write(transaction, seq, after, rows, is_last))
+    }
+
+    fn snapshots(&mut self) -> Result<Vec<Snapshot>, StoreError> {
+        self.read(|tables| Ok(tables.snapshots()?.into_iter().map(|kept| kept.snapshot).collect()))
+    }
+
+    fn past(
+        &mut self,
+        seq: u64,
+        after: Option<&PastRow>,
+        limit: usize,
+    ) -> Result<Vec<PastRow>, StoreError> {
+        self.read(|tables| tables.past(seq, after, limit))
+    }
+
+    fn past_of(&mut self, seq: u64, node: Option<&NodeId>) -> Result<Option<Vec<u8>>, StoreError> {
+        self.read(|tables| tables.past_of(seq, node))
+    }
+
     fn checkpoint(&mut self, nodes: &[(NodeId, Option<Document>)]) -> Result<(), StoreError> {
         self.write(&[], |transaction| {
             let documents = nodes.iter().map(|(node, doc)| (node, doc.as_ref()));
@@ -473,6 +560,20 @@ impl Store for Embedded {
     fn delete(&mut self, namespace: &str, key: &str) -> Result<bool, StoreError> {
         self.write(&[], |transaction| {
             Ok(transaction.open_table(VALUES)?.remove((namespace, key))?.is_some())
+        })
+    }
+
+    fn put_all(&mut self, values: &[ValueWrite]) -> Result<(), StoreError> {
+        self.write(&[], |transaction| {
+            let mut table = transaction.open_table(VALUES)?;
+            for ValueWrite { namespace, key, value } in values {
+                let place = (namespace.as_str(), key.as_str());
+                match value {
+                    Some(value) => table.insert(place, value.as_slice())?,
+                    None => table.remove(place)?,
+                };
+            }
+            Ok(())
         })
     }
 

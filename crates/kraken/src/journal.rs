@@ -1,13 +1,16 @@
 //! From the engine's entries to durable records and to those who watch.
 
+use crate::clock::Clock;
 use crate::keeper::Keeper;
+use crate::past::Moment;
 use kraken_engine::Entry;
-use kraken_model::NodeId;
-use kraken_store::JournalRecord;
+use kraken_model::{Millis, NodeId};
+use kraken_store::{Bounds, JournalRecord, Store, StoreError, TRIM_STEP};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot};
+use tokio::task::{JoinHandle, JoinSet};
 
 /// How many entries wait to be written before the engine is made to wait too.
 const QUEUE: usize = 8192;
@@ -24,6 +27,12 @@ const FLUSH_AFTER: Duration = Duration::from_millis(200);
 /// How long to wait before a store that refused is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// How often an idle journal is looked at for what has become too old.
+const TRIM_EVERY: Duration = Duration::from_secs(60);
+
+/// How many times a snapshot is written anew before the next one has to do.
+const SNAPSHOT_TRIES: usize = 10;
+
 /// One thing that happened, with its place in the journal.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Event {
@@ -34,11 +43,22 @@ pub struct Event {
     pub entry: Entry,
 }
 
+/// What goes into the journal, in the order in which it happened.
+#[derive(Debug)]
+enum Item {
+    Entry(Entry),
+    /// What everything is between two entries.
+    Moment(Moment),
+    /// Somebody wants to know when everything before is written.
+    Written(oneshot::Sender<()>),
+}
+
 /// Where the engine's entries go. There is one, with whoever turns the engine: the journal ends
 /// when the engine does.
 #[derive(Debug)]
 pub(crate) struct Journal {
-    queue: mpsc::Sender<Entry>,
+    queue: mpsc::Sender<Item>,
+    wanted: Arc<Notify>,
 }
 
 /// Where events are watched, once they are written.
@@ -46,60 +66,217 @@ pub(crate) type Events = broadcast::Sender<Arc<Event>>;
 
 impl Journal {
     /// A journal, where it can be watched, and the task that writes it until it is dropped.
-    pub(crate) fn start(keeper: Keeper) -> (Self, Events, tokio::task::JoinHandle<()>) {
+    pub(crate) fn start(keeper: Keeper, clock: Clock) -> (Self, Events, JoinHandle<()>) {
         let (queue, receiver) = mpsc::channel(QUEUE);
         let events = Events::new(WATCH_BACKLOG);
-        let task = tokio::spawn(write(keeper, receiver, events.clone()));
-        (Self { queue }, events, task)
+        let wanted = Arc::new(Notify::new());
+        let writer = Writer {
+            keeper,
+            clock,
+            events: events.clone(),
+            wanted: Arc::clone(&wanted),
+            is_flushed: true,
+            is_trimming: true,
+            records_since_trim: 0,
+            pace: Pace::default(),
+            snapshots: JoinSet::new(),
+        };
+        let task = tokio::spawn(writer.run(receiver));
+        (Self { queue, wanted }, events, task)
     }
 
     /// Takes an entry; waits when the store is far behind.
     pub(crate) async fn append(&self, entry: Entry) {
-        if self.queue.send(entry).await.is_err() {
+        self.send(Item::Entry(entry)).await;
+    }
+
+    /// Takes what everything is, after all entries so far.
+    pub(crate) async fn snapshot(&self, moment: Moment) {
+        self.send(Item::Moment(moment)).await;
+    }
+
+    /// Tells when all entries so far are written.
+    pub(crate) async fn tell_written(&self, reply: oneshot::Sender<()>) {
+        self.send(Item::Written(reply)).await;
+    }
+
+    /// Waits until the journal wants to know what everything is. Cancel-safe.
+    pub(crate) async fn snapshot_wanted(&self) {
+        self.wanted.notified().await;
+    }
+
+    async fn send(&self, item: Item) {
+        if self.queue.send(item).await.is_err() {
             tracing::error!("the journal has ended before the engine");
         }
     }
 }
 
-async fn write(
+/// When the next snapshot is due: often enough that trimming to one leaves little too much, and
+/// seldom enough that a large fleet is not written down again and again.
+#[derive(Debug, Default)]
+struct Pace {
+    records: u64,
+    bytes: u64,
+    /// When the last one was.
+    at: Millis,
+    /// How many nodes there were.
+    nodes: u64,
+    /// One was asked for, or is being written.
+    is_pending: bool,
+}
+
+impl Pace {
+    fn is_due(&self, bounds: &Bounds, now: Millis) -> bool {
+        if self.is_pending || self.records == 0 {
+            return false;
+        }
+        let enough = (bounds.records / 8).max((2 * self.nodes).min(bounds.records / 2));
+        self.records >= enough
+            || self.bytes >= bounds.bytes / 8
+            || now.since(self.at) >= bounds.age / 8
+    }
+}
+
+/// The task that writes the journal.
+struct Writer {
     keeper: Keeper,
-    mut receiver: mpsc::Receiver<Entry>,
-    events: broadcast::Sender<Arc<Event>>,
-) {
-    let mut batch = Vec::new();
-    let mut flushed = true;
-    loop {
-        let received = receiver.recv_many(&mut batch, BATCH);
-        // Entries that nothing followed for a moment are made durable: a kill loses a moment.
-        let patience = if flushed { Duration::MAX } else { FLUSH_AFTER };
-        match tokio::time::timeout(patience, received).await {
-            Ok(0) => break,
-            Ok(_) => flushed = false,
-            Err(_) => {
-                flushed = flush(&keeper).await;
-                continue;
+    clock: Clock,
+    events: Events,
+    wanted: Arc<Notify>,
+    is_flushed: bool,
+    /// There may be more to take away.
+    is_trimming: bool,
+    records_since_trim: usize,
+    pace: Pace,
+    /// Snapshots that are being written: one at most, but for that of a start.
+    snapshots: JoinSet<()>,
+}
+
+impl Writer {
+    async fn run(mut self, mut receiver: mpsc::Receiver<Item>) {
+        let mut batch = Vec::new();
+        loop {
+            // Entries that nothing followed for a moment are made durable: a kill loses a moment.
+            let patience = match (self.is_flushed, self.is_trimming) {
+                (false, _) => FLUSH_AFTER,
+                (true, true) => Duration::ZERO,
+                (true, false) => TRIM_EVERY,
+            };
+            tokio::select! {
+                biased;
+                // Nothing is received when another arm is taken.
+                received = receiver.recv_many(&mut batch, BATCH) => match received {
+                    0 => break,
+                    _ => self.take(std::mem::take(&mut batch)).await,
+                },
+                Some(_) = self.snapshots.join_next() => {
+                    self.pace.is_pending = false;
+                    // What lies before an earlier one may now be spared.
+                    self.trim().await;
+                }
+                () = tokio::time::sleep(patience) => match (self.is_flushed, self.is_trimming) {
+                    (false, _) => self.is_flushed = flush(&self.keeper).await,
+                    (true, true) => self.trim().await,
+                    (true, false) => self.is_trimming = true,
+                },
+            }
+            if self.pace.is_due(&self.keeper.bounds(), self.clock.now()) {
+                self.pace.is_pending = true;
+                self.wanted.notify_one();
             }
         }
-        let entries = std::mem::take(&mut batch);
-        let records: Arc<[JournalRecord]> = entries.iter().map(record).collect();
-        // Entries wait, and after them the engine, rather than be lost: what a person is told was
-        // done must be found again.
-        let first = loop {
-            let records = Arc::clone(&records);
-            match keeper.with(move |store| store.append(&records)).await {
-                Ok(first) => break first,
-                Err(error) => {
-                    tracing::error!(%error, "cannot write the journal; trying again");
-                    tokio::time::sleep(RETRY).await;
+        flush(&self.keeper).await;
+        while self.snapshots.join_next().await.is_some() {}
+    }
+
+    async fn take(&mut self, items: Vec<Item>) {
+        let mut entries = Vec::new();
+        for item in items {
+            match item {
+                Item::Entry(entry) => entries.push(entry),
+                Item::Moment(moment) => {
+                    self.write(std::mem::take(&mut entries)).await;
+                    self.snapshot(moment).await;
+                }
+                Item::Written(reply) => {
+                    self.write(std::mem::take(&mut entries)).await;
+                    // Whoever asked may have gone.
+                    let _ = reply.send(());
                 }
             }
-        };
-        for (seq, entry) in (first..).zip(entries) {
-            // Nobody may be watching.
-            let _ = events.send(Arc::new(Event { seq, entry }));
+        }
+        self.write(entries).await;
+        if self.records_since_trim >= TRIM_STEP {
+            self.trim().await;
         }
     }
-    flush(&keeper).await;
+
+    async fn write(&mut self, entries: Vec<Entry>) {
+        if entries.is_empty() {
+            return;
+        }
+        let records: Arc<[JournalRecord]> = entries.iter().map(record).collect();
+        self.pace.records += records.len() as u64;
+        self.pace.bytes += records.iter().map(|record| record.body.len() as u64).sum::<u64>();
+        self.records_since_trim += records.len();
+        self.is_flushed = false;
+        // Entries wait, and after them the engine, rather than be lost: what a person is told was
+        // done must be found again.
+        let write = || {
+            let records = Arc::clone(&records);
+            self.keeper.with(move |store| store.append(&records))
+        };
+        let first = until_done("write the journal", write).await;
+        for (seq, entry) in (first..).zip(entries) {
+            // Nobody may be watching.
+            let _ = self.events.send(Arc::new(Event { seq, entry }));
+        }
+    }
+
+    /// Begins a snapshot, and has it written while the journal goes on.
+    async fn snapshot(&mut self, moment: Moment) {
+        let (at, is_start) = (moment.at, moment.is_start);
+        let begin = || self.keeper.with(move |store| store.begin_snapshot(at, is_start));
+        let seq = until_done("begin a snapshot", begin).await;
+        let nodes = moment.nodes.len() as u64;
+        self.pace = Pace { records: 0, bytes: 0, at, nodes, is_pending: true };
+        let (keeper, moment) = (self.keeper.clone(), Arc::new(moment));
+        self.snapshots.spawn(async move {
+            for _ in 0..SNAPSHOT_TRIES {
+                match Arc::clone(&moment).write(&keeper, seq).await {
+                    Ok(()) => return,
+                    Err(error) => tracing::error!(%error, "cannot write a snapshot"),
+                }
+                tokio::time::sleep(RETRY).await;
+            }
+        });
+    }
+
+    async fn trim(&mut self) {
+        self.records_since_trim = 0;
+        let (bounds, now) = (self.keeper.bounds(), self.clock.now());
+        let trimmed = self.keeper.with(move |store| store.trim(&bounds, now)).await;
+        let trimmed =
+            trimmed.inspect_err(|error| tracing::error!(%error, "cannot trim the journal"));
+        self.is_trimming = trimmed.unwrap_or(false);
+    }
+}
+
+/// Does something with the store, again and again until it works.
+async fn until_done<T, F: Future<Output = Result<T, StoreError>>>(
+    what: &str,
+    mut work: impl FnMut() -> F,
+) -> T {
+    loop {
+        match work().await {
+            Ok(done) => return done,
+            Err(error) => {
+                tracing::error!(%error, "cannot {what}; trying again");
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
 }
 
 async fn flush(keeper: &Keeper) -> bool {
@@ -115,28 +292,36 @@ fn record(entry: &Entry) -> JournalRecord {
     JournalRecord { seq: 0, at: entry.at, node: entry.node.clone(), body }
 }
 
+/// What a record says.
+pub(crate) fn entry(record: &JournalRecord) -> Option<Entry> {
+    serde_json::from_slice(&record.body)
+        .inspect_err(|error| tracing::warn!(%error, seq = record.seq, "unreadable entry"))
+        .ok()
+}
+
+fn events(records: &[JournalRecord]) -> Vec<Event> {
+    let event = |record: &JournalRecord| Some(Event { seq: record.seq, entry: entry(record)? });
+    records.iter().filter_map(event).collect()
+}
+
 /// Events from the store: those of `node`, or all, from number `from` on, `limit` at most.
 pub(crate) async fn read(
     keeper: &Keeper,
     from: u64,
     limit: usize,
     node: Option<NodeId>,
-) -> Result<Vec<Event>, kraken_store::StoreError> {
+) -> Result<Vec<Event>, StoreError> {
     let records = keeper.with(move |store| store.journal(from, limit, node.as_ref())).await?;
-    let parse = |record: JournalRecord| {
-        let entry = serde_json::from_slice(&record.body)
-            .inspect_err(|error| tracing::warn!(%error, seq = record.seq, "unreadable entry"))
-            .ok()?;
-        Some(Event { seq: record.seq, entry })
-    };
-    Ok(records.into_iter().filter_map(parse).collect())
+    Ok(events(&records))
 }
 
-/// The latest events, oldest first, `limit` at most.
-pub(crate) async fn latest(
+/// The latest events before number `before`, oldest first, `limit` at most.
+pub(crate) async fn read_before(
     keeper: &Keeper,
+    before: u64,
     limit: usize,
-) -> Result<Vec<Event>, kraken_store::StoreError> {
-    let range = keeper.with(|store| store.journal_range()).await?;
-    read(keeper, range.end.saturating_sub(limit as u64).max(range.start), limit, None).await
+    node: Option<NodeId>,
+) -> Result<Vec<Event>, StoreError> {
+    let read = move |store: &mut dyn Store| store.journal_before(before, limit, node.as_ref());
+    Ok(events(&keeper.with(read).await?))
 }

@@ -1,12 +1,13 @@
 //! The store, as async code uses it: every call runs where blocking is allowed, one at a time.
 
-use kraken_store::{Store, StoreError};
+use kraken_store::{Bounds, Store, StoreError};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A handle on the store, shared by everything that keeps something.
 #[derive(Clone)]
 pub struct Keeper {
     store: Arc<Mutex<Box<dyn Store>>>,
+    bounds: Bounds,
 }
 
 impl std::fmt::Debug for Keeper {
@@ -19,7 +20,20 @@ impl Keeper {
     /// A handle on a store.
     #[must_use]
     pub fn new(store: Box<dyn Store>) -> Self {
-        Self { store: Arc::new(Mutex::new(store)) }
+        Self { store: Arc::new(Mutex::new(store)), bounds: Bounds::default() }
+    }
+
+    /// The same, whose journal is kept within these bounds by the application that is started with
+    /// it.
+    #[must_use]
+    pub fn bounded(self, bounds: Bounds) -> Self {
+        Self { bounds, ..self }
+    }
+
+    /// How much of the journal is kept.
+    #[must_use]
+    pub fn bounds(&self) -> Bounds {
+        self.bounds
     }
 
     /// Does something with the store, on a thread that may block.

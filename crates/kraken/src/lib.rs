@@ -13,7 +13,9 @@ mod chain;
 mod clock;
 mod journal;
 mod keeper;
+mod marks;
 mod module;
+mod past;
 mod runtime;
 mod sync;
 mod tls;
@@ -24,10 +26,13 @@ pub use chain::chain;
 pub use clock::Clock;
 pub use journal::Event;
 pub use keeper::Keeper;
-pub use kraken_engine::{Command, Entry, Explanation, Failure, Settings, What};
+pub use kraken_engine::{
+    Cause, Command, Entry, Explanation, Failure, Mark, MarkKind, Marks, Settings, Terms, What,
+};
 pub use kraken_engine::{Group, Limit, Scope, Share};
 pub use kraken_engine::{LimitWait, NodePlan, Outlook, Plan, PlanSummary, PlannedStep};
 pub use module::{Context, Discovery, Module, Order};
+pub use past::{Past, PastError, Then};
 pub use runtime::{Kraken, KrakenError, Options, Tasks};
 pub use sync::{Agent, AgentError, AgentOptions, LogLine};
 #[cfg(feature = "parent")]

@@ -4,12 +4,14 @@ use crate::clock::Clock;
 use crate::journal::{self, Event, Events, Journal};
 use crate::keeper::Keeper;
 use crate::module::{Context, Discovery, Module};
+use crate::past::{self, PastError, Then};
 use crate::turn::{Engineer, Request};
 use crate::views::Views;
-use kraken_engine::{Command, Engine, Explanation, Input, Limit, Outlook, Settings};
-use kraken_model::{Change, Document, Invalid, NodeId, Registry, Side};
+use kraken_engine::{Command, Engine, Explanation, InUse, Input, Limit, Outlook, Settings};
+use kraken_model::{Change, Document, Invalid, Millis, NodeId, Registry, Side};
 use kraken_plan::ModuleSet;
 use kraken_store::StoreError;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -48,6 +50,7 @@ pub struct Kraken {
     modules: Arc<ModuleSet>,
     stop: CancellationToken,
     clock: Clock,
+    in_use: InUse,
 }
 
 /// The tasks of an application, which end after [`Kraken::stop`].
@@ -68,6 +71,9 @@ pub enum KrakenError {
     /// The journal could not be read.
     #[error("cannot read the journal")]
     Journal(#[source] StoreError),
+    /// What nodes were cannot be said.
+    #[error(transparent)]
+    Past(PastError),
     /// Documents do not fit the schemas; nothing was changed.
     #[error("{}", invalid_text(.0))]
     Invalid(Vec<(NodeId, Invalid)>),
@@ -108,10 +114,12 @@ impl Kraken {
             .map_err(KrakenError::Load)?;
         let (epoch, loaded) = loaded;
         settings.epoch = epoch;
+        let in_use = settings.in_use.clone();
         let clock = Clock::start();
+        let began = clock.now();
         let views = Arc::new(Views::default());
         let stop = CancellationToken::new();
-        let (journal, events, journal_task) = Journal::start(keeper.clone());
+        let (journal, events, journal_task) = Journal::start(keeper.clone(), clock);
         let (requests, requests_in) = mpsc::channel(QUEUE);
         let (discoveries, discoveries_in) = mpsc::channel(QUEUE);
         let context = Context {
@@ -140,9 +148,8 @@ impl Kraken {
             engineer.step(Input::Restore { node, dsc }).await;
         }
 
-        engineer.hold_again().await.map_err(KrakenError::Load)?;
-        // Everything that was kept is known: from here on it is acted upon, and journalled.
-        engineer.step(Input::Tick).await;
+        engineer.mark_again().await.map_err(KrakenError::Load)?;
+        engineer.begin(began, epoch).await;
 
         let mut tasks = JoinSet::new();
         tasks.spawn(engineer.run(requests_in, discoveries_in));
@@ -151,8 +158,18 @@ impl Kraken {
             let context = context.named(module.name());
             tasks.spawn(async move { module.run(context).await });
         }
-        let kraken =
-            Self { requests, discoveries, views, keeper, events, registry, modules, stop, clock };
+        let kraken = Self {
+            requests,
+            discoveries,
+            views,
+            keeper,
+            events,
+            registry,
+            modules,
+            stop,
+            clock,
+            in_use,
+        };
         Ok((kraken, Tasks { tasks, journal: journal_task }))
     }
 
@@ -221,7 +238,30 @@ impl Kraken {
     /// # Errors
     /// When it cannot be kept, or the application has ended.
     pub async fn command(&self, command: Command, by: &str) -> Result<(), KrakenError> {
-        self.ask(|reply| Request::Command { command, by: by.into(), reply }).await?
+        self.commands(vec![command], by).await
+    }
+
+    /// Gives the engine several commands of an operator, kept all at once.
+    ///
+    /// # Errors
+    /// When a value that a command means is not among the schemas, they cannot be kept, or the
+    /// application has ended.
+    pub async fn commands(&self, commands: Vec<Command>, by: &str) -> Result<(), KrakenError> {
+        let InUse { variable, busy, free } = &self.in_use;
+        let said = |command: &Command| match command {
+            Command::Busy { node, .. } => Some((node.clone(), busy)),
+            Command::Free { node } => Some((node.clone(), free)),
+            _ => None,
+        };
+        let check = |(node, value): (NodeId, &Arc<str>)| {
+            let value = Arc::clone(value).into();
+            Some((node, self.registry.check(Side::Dsc, variable, &value).err()?))
+        };
+        let invalid: Vec<_> = commands.iter().filter_map(said).filter_map(check).collect();
+        if !invalid.is_empty() {
+            return Err(KrakenError::Invalid(invalid));
+        }
+        self.ask(|reply| Request::Command { commands, by: by.into(), reply }).await?
     }
 
     /// What the engine does about a node, and why.
@@ -294,12 +334,50 @@ impl Kraken {
         journal::read(&self.keeper, from, limit, node).await.map_err(KrakenError::Journal)
     }
 
+    /// The latest events before number `before`, oldest first, `limit` at most; of one node, or of
+    /// all.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub async fn events_before(
+        &self,
+        before: u64,
+        limit: usize,
+        node: Option<NodeId>,
+    ) -> Result<Vec<Event>, KrakenError> {
+        let events = journal::read_before(&self.keeper, before, limit, node).await;
+        events.map_err(KrakenError::Journal)
+    }
+
+    /// The number of the first event of `at` or later: that of the next one when there is none.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub async fn first_event(&self, at: Millis) -> Result<u64, KrakenError> {
+        let found = self.keeper.with(move |store| store.journal_from(at)).await;
+        found.map_err(KrakenError::Journal)
+    }
+
+    /// What nodes were at a time that has passed: all, or those of a set that there were.
+    ///
+    /// # Errors
+    /// When it is not kept any more, or the journal cannot be read.
+    pub async fn past(
+        &self,
+        at: Millis,
+        nodes: Option<BTreeSet<NodeId>>,
+    ) -> Result<Then, KrakenError> {
+        // What happened just before has to be in the journal.
+        self.ask(|reply| Request::Written { reply }).await?;
+        past::at(&self.keeper, at, nodes).await.map_err(KrakenError::Past)
+    }
+
     /// The latest events, oldest first, `limit` at most.
     ///
     /// # Errors
     /// When the journal cannot be read.
     pub async fn latest_events(&self, limit: usize) -> Result<Vec<Event>, KrakenError> {
-        journal::latest(&self.keeper, limit).await.map_err(KrakenError::Journal)
+        self.events_before(u64::MAX, limit, None).await
     }
 
     /// Every event from now on.

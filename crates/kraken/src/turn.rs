@@ -3,28 +3,22 @@
 use crate::clock::Clock;
 use crate::journal::Journal;
 use crate::keeper::Keeper;
+use crate::marks::{self, KeptMarks};
 use crate::module::{Context, Discovery, Module, Order};
+use crate::past::Moment;
 use crate::runtime::KrakenError;
 use crate::views::View;
-use kraken_engine::Output;
-use kraken_engine::{Command, DispatchId, Engine, Explanation, Failure, Input, Limit, Outlook};
-use kraken_model::{Document, NodeId};
+use kraken_engine::{
+    Command, DispatchId, Engine, Entry, Explanation, Failure, Input, Limit, Outlook, Output, What,
+};
+use kraken_model::{Document, Millis, NodeId};
 use kraken_plan::ModuleSet;
-use kraken_store::{CfgWrite, Store, StoreError};
+use kraken_store::{CfgWrite, Store, StoreError, ValueWrite};
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
-
-/// Where in the store the nodes are that an operator holds.
-const HELD: &str = "held";
-
-/// Where in the store a freeze is.
-const FROZEN: &str = "frozen";
-
-/// The key of a freeze there.
-const ALL: &str = "all";
 
 /// What is asked of the engine from outside.
 pub(crate) enum Request {
@@ -36,9 +30,13 @@ pub(crate) enum Request {
         reply: oneshot::Sender<Result<u64, KrakenError>>,
     },
     Command {
-        command: Command,
+        commands: Vec<Command>,
         by: Arc<str>,
         reply: oneshot::Sender<Result<(), KrakenError>>,
+    },
+    /// Whether every entry so far is written.
+    Written {
+        reply: oneshot::Sender<()>,
     },
     Explain {
         node: NodeId,
@@ -67,6 +65,9 @@ pub(crate) struct Engineer {
     context: Context,
     attempts: JoinSet<Ended>,
     running: HashMap<NodeId, (DispatchId, AbortHandle)>,
+    marks: KeptMarks,
+    /// Of which nodes (`None`: of all) operators have said something in this step.
+    marked: Vec<Option<NodeId>>,
     frozen: bool,
     /// How many commits of cfg there were.
     pub(crate) revision: u64,
@@ -97,6 +98,8 @@ impl Engineer {
             context,
             attempts: JoinSet::new(),
             running: HashMap::new(),
+            marks: KeptMarks::default(),
+            marked: Vec::new(),
             frozen: false,
             revision: 0,
             outputs: Vec::new(),
@@ -116,6 +119,7 @@ impl Engineer {
             let input = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
+                () = self.journal.snapshot_wanted() => { self.snapshot(self.clock.now(), false).await; None }
                 Some(done) = self.attempts.join_next_with_id() => self.finished(done),
                 Some(request) = requests.recv() => { self.request(request).await; None }
                 Some(found) = discoveries.recv() => {
@@ -137,6 +141,7 @@ impl Engineer {
             self.carry_out(output).await;
         }
         self.outputs = outputs;
+        self.show_marked();
     }
 
     async fn carry_out(&mut self, output: Output) {
@@ -148,7 +153,12 @@ impl Engineer {
             }
             Output::Journal(entry) => {
                 tracing::debug!(?entry);
+                if marks::concerns(&entry.what) {
+                    self.marked.push(entry.node.clone());
+                }
+                let ended = self.marks.ended(&entry);
                 self.journal.append(entry).await;
+                self.forget_marks(ended).await;
             }
             Output::Changed { node, .. } => self.show(&node),
             Output::Refused { node, by, reasons } => {
@@ -159,12 +169,28 @@ impl Engineer {
         }
     }
 
+    /// Has it written down what everything is. Between two steps, so that it is what comes of all
+    /// entries before and of none after.
+    async fn snapshot(&self, at: Millis, is_start: bool) {
+        let (nodes, freeze) = (self.context.views.all(), self.context.views.freeze());
+        self.journal.snapshot(Moment { at, is_start, nodes, freeze }).await;
+    }
+
+    /// What was kept is in place: from here on it is acted upon, and journalled.
+    pub(crate) async fn begin(&mut self, at: Millis, epoch: u64) {
+        self.snapshot(at, true).await;
+        let (what, by) = (What::Started { epoch }, "start".into());
+        self.journal.append(Entry { at, node: None, what, by, cause: None }).await;
+        self.step(Input::Tick).await;
+    }
+
     fn show(&self, node: &NodeId) {
         let view = self.engine.node(node);
         let view = view.map(|v| View {
             cfg: v.cfg.clone(),
             dsc: v.dsc.clone(),
-            held: self.frozen || v.held_by.is_some(),
+            held: self.frozen || v.marks.hold.is_some() || v.marks.freeze.is_some(),
+            marks: (!v.marks.is_empty()).then(|| Arc::new(v.marks.clone())),
         });
         self.context.views.put(node, view);
     }
@@ -179,10 +205,11 @@ impl Engineer {
                 // Whoever asked may have gone.
                 let _ = reply.send(result);
             }
-            Request::Command { command, by, reply } => {
-                let result = self.command(command, by).await;
+            Request::Command { commands, by, reply } => {
+                let result = self.command(commands, by).await;
                 let _ = reply.send(result);
             }
+            Request::Written { reply } => self.journal.tell_written(reply).await,
             Request::Explain { node, reply } => {
                 let _ = reply.send(self.engine.explain(&node, self.clock.now()));
             }
@@ -196,52 +223,53 @@ impl Engineer {
         }
     }
 
-    /// What an operator holds stays held when the application is started again.
-    async fn command(&mut self, command: Command, by: Arc<str>) -> Result<(), KrakenError> {
-        let (kept, value) = (command.clone(), by.to_string());
-        let keep = move |store: &mut dyn Store| match kept {
-            Command::Hold { node } => store.put(HELD, node.as_str(), value.as_bytes()),
-            Command::Release { node } => store.delete(HELD, node.as_str()).map(drop),
-            Command::Freeze => store.put(FROZEN, ALL, value.as_bytes()),
-            Command::Thaw => store.delete(FROZEN, ALL).map(drop),
-            Command::Retry { .. } => Ok(()),
-        };
-        self.keeper.with(keep).await.map_err(KrakenError::Keep)?;
-        self.command_kept(command, by).await;
+    /// Shows everything that operators have said something of.
+    fn show_marked(&mut self) {
+        for node in std::mem::take(&mut self.marked) {
+            match node {
+                Some(node) => self.show(&node),
+                None => {
+                    let freeze = self.engine.summary().freeze;
+                    self.frozen = freeze.is_some();
+                    self.context.views.set_freeze(freeze);
+                    let all: Vec<NodeId> = self.engine.nodes().map(|n| n.id.clone()).collect();
+                    all.iter().for_each(|node| self.show(node));
+                }
+            }
+        }
+    }
+
+    /// What an operator says is still so when the application is started again.
+    async fn command(&mut self, commands: Vec<Command>, by: Arc<str>) -> Result<(), KrakenError> {
+        let writes = self.marks.writes(&commands, &by);
+        if !writes.is_empty() {
+            let keep = move |store: &mut dyn Store| store.put_all(&writes);
+            self.keeper.with(keep).await.map_err(KrakenError::Keep)?;
+        }
+        for command in commands {
+            self.step(Input::Command { command, by: Arc::clone(&by) }).await;
+        }
         Ok(())
     }
 
-    async fn command_kept(&mut self, command: Command, by: Arc<str>) {
-        let concerned = match &command {
-            Command::Hold { node } | Command::Release { node } | Command::Retry { node } => {
-                vec![node.clone()]
-            }
-            Command::Freeze | Command::Thaw => self.engine.nodes().map(|n| n.id.clone()).collect(),
-        };
-        self.frozen = match command {
-            Command::Freeze => true,
-            Command::Thaw => false,
-            _ => self.frozen,
-        };
-        self.step(Input::Command { command, by }).await;
-        for node in concerned {
-            self.show(&node);
+    /// What has ended by itself is not made again at the next start. If that cannot be written,
+    /// it ends once more then: no reason to stop now.
+    async fn forget_marks(&mut self, ended: Vec<ValueWrite>) {
+        if ended.is_empty() {
+            return;
+        }
+        if let Err(error) = self.keeper.with(move |store| store.put_all(&ended)).await {
+            tracing::error!(%error, "cannot remove what an operator said from what is kept");
         }
     }
 
-    /// Holds what was held before the start.
-    pub(crate) async fn hold_again(&mut self) -> Result<(), StoreError> {
-        let held = |store: &mut dyn Store| Ok((store.list(HELD)?, store.list(FROZEN)?));
-        let (held, frozen) = self.keeper.with(held).await?;
-        for (node, by) in held {
-            let by = String::from_utf8_lossy(&by).into();
-            match NodeId::new(&node) {
-                Ok(node) => self.command_kept(Command::Hold { node }, by).await,
-                Err(error) => tracing::warn!(%error, "a hold cannot be read"),
-            }
-        }
-        for (_, by) in frozen {
-            self.command_kept(Command::Freeze, String::from_utf8_lossy(&by).into()).await;
+    /// Says again what operators said before the start.
+    pub(crate) async fn mark_again(&mut self) -> Result<(), StoreError> {
+        let kept = self.keeper.with(marks::kept).await?;
+        for (command, by) in self.marks.again(kept) {
+            // Nothing is journalled before the start, so nothing tells that this was said.
+            self.marked.push(command.node().cloned());
+            self.step(Input::Command { command, by }).await;
         }
         Ok(())
     }

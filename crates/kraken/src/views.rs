@@ -1,5 +1,6 @@
 //! What readers see of the nodes: the latest documents, without asking the engine.
 
+use kraken_engine::{Mark, Marks};
 use kraken_model::{Document, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
@@ -10,6 +11,7 @@ use tokio::sync::Notify;
 pub struct Views {
     nodes: RwLock<BTreeMap<NodeId, View>>,
     subscribers: Mutex<Vec<Weak<Dirty>>>,
+    freeze: RwLock<Option<Mark>>,
 }
 
 /// Both documents of a node.
@@ -19,8 +21,11 @@ pub struct View {
     pub cfg: Document,
     /// What it is known to be.
     pub dsc: Document,
-    /// Whether an operator holds it, or has frozen everything.
+    /// Whether an operator holds or freezes it, or has frozen everything.
     pub held: bool,
+    /// What operators say of it; few nodes have any. The freeze of everything is in
+    /// [`Views::freeze`].
+    pub marks: Option<Arc<Marks>>,
 }
 
 /// Which nodes a subscriber has not looked at since they changed. Bounded by the number of nodes,
@@ -50,6 +55,16 @@ impl Views {
     #[must_use]
     pub fn all(&self) -> BTreeMap<NodeId, View> {
         self.nodes.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Who froze everything disruptive, why, and until when.
+    #[must_use]
+    pub fn freeze(&self) -> Option<Mark> {
+        self.freeze.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_freeze(&self, freeze: Option<Mark>) {
+        *self.freeze.write().unwrap_or_else(PoisonError::into_inner) = freeze;
     }
 
     /// How many nodes there are.

@@ -6,9 +6,12 @@ use kraken::{
     Context, Event, Failure, Keeper, Kraken, KrakenError, Limit, Module, Options, Order, Scope,
     Settings, Tasks, What, chain,
 };
-use kraken_model::{Change, Document, Field, NodeId, Path, Registry, Schema};
+use kraken_model::{Change, Document, Field, Millis, NodeId, Path, Registry, Schema};
 use kraken_plan::{Context as Taker, ModuleSet, Mutation, Retry};
-use kraken_store::{CfgWrite, JournalRecord, Loaded, Memory, Store, StoreError};
+use kraken_store::{
+    Bounds, CfgWrite, JournalRecord, Loaded, Memory, PastRow, Snapshot, Store, StoreError,
+    ValueWrite,
+};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -82,6 +85,43 @@ impl Store for Moodier {
     fn journal_range(&mut self) -> Result<Range<u64>, StoreError> {
         self.store.journal_range()
     }
+    fn journal_before(
+        &mut self,
+        before: u64,
+        limit: usize,
+        node: Option<&NodeId>,
+    ) -> Result<Vec<JournalRecord>, StoreError> {
+        self.store.journal_before(before, limit, node)
+    }
+    fn trim(&mut self, bounds: &Bounds, now: Millis) -> Result<bool, StoreError> {
+        self.room()?.trim(bounds, now)
+    }
+    fn begin_snapshot(&mut self, at: Millis, is_start: bool) -> Result<u64, StoreError> {
+        self.room()?.begin_snapshot(at, is_start)
+    }
+    fn write_snapshot(
+        &mut self,
+        seq: u64,
+        after: Option<&PastRow>,
+        rows: &[PastRow],
+        is_last: bool,
+    ) -> Result<(), StoreError> {
+        self.room()?.write_snapshot(seq, after, rows, is_last)
+    }
+    fn snapshots(&mut self) -> Result<Vec<Snapshot>, StoreError> {
+        self.store.snapshots()
+    }
+    fn past(
+        &mut self,
+        seq: u64,
+        after: Option<&PastRow>,
+        limit: usize,
+    ) -> Result<Vec<PastRow>, StoreError> {
+        self.store.past(seq, after, limit)
+    }
+    fn past_of(&mut self, seq: u64, node: Option<&NodeId>) -> Result<Option<Vec<u8>>, StoreError> {
+        self.store.past_of(seq, node)
+    }
     fn checkpoint(&mut self, nodes: &[(NodeId, Option<Document>)]) -> Result<(), StoreError> {
         self.room()?.checkpoint(nodes)
     }
@@ -93,6 +133,9 @@ impl Store for Moodier {
     }
     fn delete(&mut self, namespace: &str, key: &str) -> Result<bool, StoreError> {
         self.room()?.delete(namespace, key)
+    }
+    fn put_all(&mut self, values: &[ValueWrite]) -> Result<(), StoreError> {
+        self.room()?.put_all(values)
     }
     fn list(&mut self, namespace: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
         self.store.list(namespace)

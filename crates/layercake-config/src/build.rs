@@ -66,8 +66,10 @@ pub fn parse(file: &str, text: &str, context: &Context<'_>) -> Result<Cluster, V
 }
 
 fn build(root: &Node, context: &Context<'_>, report: &mut Report) -> Option<Cluster> {
-    const KEYS: &[&str] =
-        &["cluster", "network", "images", "limits", "timing", "defaults", "groups", "nodes"];
+    const KEYS: &[&str] = &[
+        "cluster", "network", "images", "limits", "timing", "journal", "defaults", "groups",
+        "nodes",
+    ];
     sections::known(report, root, "the cluster file", KEYS);
     let name: Option<NodeId> = sections::value(
         report,
@@ -88,6 +90,7 @@ fn build(root: &Node, context: &Context<'_>, report: &mut Report) -> Option<Clus
     let network = sections::network(root, report);
     let images = sections::images(root, context.images, report);
     let timing = sections::timing(root, report);
+    let journal = crate::journal::journal(root, report);
     let registry = context.registry;
     let empty = Layer::default();
     let defaults =
@@ -154,7 +157,7 @@ fn build(root: &Node, context: &Context<'_>, report: &mut Report) -> Option<Clus
     }
     let names = Names { groups: &groups, registry, timing: &timing };
     let limits = limits(root, &names, report);
-    let settings = Settings { network: network?, limits, timing };
+    let settings = Settings { network: network?, limits, timing, journal };
     Some(Cluster { name: name?.to_string(), settings, nodes, groups })
 }
 

@@ -13,6 +13,7 @@
 
 mod build;
 mod diagnostic;
+mod journal;
 mod limits;
 mod machine;
 mod sections;
@@ -21,5 +22,6 @@ mod yaml;
 
 pub use build::{Cluster, Context, parse};
 pub use diagnostic::Diagnostic;
+pub use journal::Journal;
 pub use limits::{Limits, Portion, StepLimit, Steps, UnavailableLimit, Where};
 pub use sections::{DEFAULT_HTTP_PORT, ImageFacts, ImageLookup, Network, Settings};

@@ -1,6 +1,7 @@
 //! The sections that speak of the cluster as a whole.
 
 use crate::diagnostic::{Pos, Report};
+use crate::journal::Journal;
 use crate::limits::Limits;
 use crate::yaml::{Data, Node};
 use layercake_schema::{Timing, parse_duration};
@@ -67,6 +68,8 @@ pub struct Settings {
     pub limits: Limits,
     /// How long everything may take.
     pub timing: Timing,
+    /// How much is remembered of what happened.
+    pub journal: Journal,
 }
 
 pub(crate) fn known(report: &mut Report, node: &Node, path: &str, keys: &[&str]) {

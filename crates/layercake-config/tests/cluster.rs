@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use kraken_model::{Path, Registry, Side, Value};
-use layercake_config::{Cluster, Context, Diagnostic, ImageFacts, ImageLookup, parse};
+use layercake_config::{Cluster, Context, Diagnostic, ImageFacts, ImageLookup, Journal, parse};
 use layercake_config::{Portion, Steps, UnavailableLimit, Where};
 use std::time::Duration;
 
@@ -47,6 +47,21 @@ fn the_lab_is_read() {
     assert_eq!(n2.text("image_state"), Some("ACTIVE"));
     assert_eq!(n3.text("images.login.kind"), Some("systemd"));
     assert_eq!(n3.names("images"), ["login"]);
+}
+
+#[test]
+fn a_journal_is_bounded_by_entries_size_and_age_or_as_it_comes() {
+    let nodes = "nodes: {n1: {mac: '52:54:00:00:00:01', address: 10.0.0.2}}\n";
+    assert_eq!(read(&format!("{HEAD}{nodes}")).unwrap().settings.journal, Journal::default());
+    let bounds = "journal: {entries: 5000, size: 512MiB, age: 30d}\n";
+    let journal = read(&format!("{HEAD}{bounds}{nodes}")).unwrap().settings.journal;
+    let age = Duration::from_secs(30 * 86_400);
+    let wanted = Journal { entries: Some(5000), bytes: Some(512 << 20), age: Some(age) };
+    assert_eq!(journal, wanted);
+    for bad in ["entries: 10", "size: 5", "size: 1KiB", "age: 10m", "age: '18:00'", "ages: 1d"] {
+        let said = said(&format!("{HEAD}journal: {{{bad}}}\n{nodes}"));
+        assert!(said.len() == 1 && said[0].starts_with("c.yaml:4:"), "{bad}: {said:?}");
+    }
 }
 
 #[test]

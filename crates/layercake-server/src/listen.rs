@@ -1,5 +1,6 @@
 //! Where the API listens: a unix socket of root's, and loopback.
 
+use crate::api::Caller;
 use axum::Router;
 use std::io;
 use std::net::SocketAddr;
@@ -78,8 +79,9 @@ impl Listeners {
     /// Serves until `stop`; answers that are under way then are finished.
     pub(crate) async fn serve(self, router: Router, stop: CancellationToken) {
         let ended = || stop.clone().cancelled_owned();
-        let unix = axum::serve(self.unix, router.clone()).with_graceful_shutdown(ended());
-        let tcp = axum::serve(self.tcp, router).with_graceful_shutdown(ended());
+        let service = || router.clone().into_make_service_with_connect_info::<Caller>();
+        let unix = axum::serve(self.unix, service()).with_graceful_shutdown(ended());
+        let tcp = axum::serve(self.tcp, service()).with_graceful_shutdown(ended());
         let (unix, tcp) = tokio::join!(unix, tcp);
         for error in [unix.err(), tcp.err()].into_iter().flatten() {
             tracing::error!(%error, "the API broke off");

@@ -7,7 +7,7 @@ use kraken::{Identity, IdentityError, Keeper, Kraken, KrakenError, Options, Sett
 use kraken::{SyncError, SyncOptions, SyncParent};
 use kraken_model::Registry;
 use kraken_plan::ModuleSet;
-use kraken_store::StoreError;
+use kraken_store::{Bounds, StoreError};
 use layercake_boot::hosts::BootFileError;
 use layercake_boot::{
     BootConfig, BootFile, BootHandle, BootModule, BootService, Hosts, Material, StartError,
@@ -92,6 +92,7 @@ impl Parent {
     pub(crate) async fn start(setup: Setup<'_>) -> Result<Self, ParentError> {
         let Setup { cluster, registry, keeper, images, .. } = setup;
         let settings = &cluster.settings;
+        let keeper = keeper.bounded(journal_bounds(settings));
         let network = &settings.network;
         let modules = ModuleSet::new(&registry, layercake_schema::mutations(&settings.timing))
             .map_err(|p| {
@@ -154,8 +155,9 @@ impl Parent {
         let restart = "takes effect when the server is started again";
         let mut notes = Vec::new();
         let (now, then) = (&cluster.settings, &self.settings);
-        if (&now.network, &now.timing) != (&then.network, &then.timing) {
-            notes.push(format!("network or timing have changed: that {restart}"));
+        if (&now.network, &now.timing, &now.journal) != (&then.network, &then.timing, &then.journal)
+        {
+            notes.push(format!("network, timing or journal have changed: that {restart}"));
         }
         if cluster.name != self.cluster {
             notes.push(format!("the cluster's name has changed: that {restart}"));
@@ -214,6 +216,16 @@ fn sync_options(settings: &ClusterSettings, at: SocketAddr, logs: &Arc<Logs>) ->
         silent: settings.timing.silent,
         node_owns: Arc::new(layercake_schema::node_owns),
         on_log: Arc::new(move |node, stream, line| logs.add(node, stream, line)),
+    }
+}
+
+/// How much is remembered: what the cluster file says, and the rest as it comes.
+fn journal_bounds(settings: &ClusterSettings) -> Bounds {
+    let (said, rest) = (settings.journal, Bounds::default());
+    Bounds {
+        records: said.entries.unwrap_or(rest.records),
+        bytes: said.bytes.unwrap_or(rest.bytes),
+        age: said.age.unwrap_or(rest.age),
     }
 }
 

@@ -84,6 +84,8 @@ pub(crate) enum Verb {
     Hold {
         /// Which nodes
         nodes: String,
+        #[command(flatten)]
+        terms: Terms,
     },
     /// End the hold of these nodes
     Release {
@@ -99,16 +101,26 @@ pub(crate) enum Verb {
     Busy {
         /// Which nodes
         nodes: String,
+        #[command(flatten)]
+        terms: Terms,
     },
     /// Say that these nodes are no longer in use
     Free {
         /// Which nodes
         nodes: String,
     },
-    /// Take no disruptive step anywhere until thawed
-    Freeze,
+    /// Take no disruptive step until thawed
+    Freeze {
+        /// On which nodes; anywhere without
+        nodes: Option<String>,
+        #[command(flatten)]
+        terms: Terms,
+    },
     /// End a freeze
-    Thaw,
+    Thaw {
+        /// Of which nodes; without, that of everything, and a storm hold
+        nodes: Option<String>,
+    },
     /// System images in the server's store
     #[command(subcommand)]
     Image(Image),
@@ -155,6 +167,18 @@ pub(crate) struct Serve {
     /// The loopback address of the API
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8470")]
     pub(crate) api_listen: std::net::SocketAddr,
+}
+
+/// Why, and until when.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Terms {
+    /// Why, for whoever wonders
+    #[arg(long, value_name = "REASON")]
+    pub(crate) why: Option<String>,
+    /// When it ends by itself: how far away (30m, 2h, 1d), a time of day in UTC (18:00), or a date and
+    /// time (2026-11-25T18:00:00Z); without, when somebody ends it
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<String>,
 }
 
 #[derive(Debug, Args)]

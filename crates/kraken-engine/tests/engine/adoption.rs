@@ -1,7 +1,7 @@
 //! After a restart: what runs is left alone until it was heard.
 
 use crate::words::*;
-use kraken_engine::{Command, Input, Role, Settings, What};
+use kraken_engine::{Command, Input, Role, Settings, Terms, What};
 
 fn restarted(dsc: &[(&str, &str)]) -> Bench {
     let mut bench = Bench::new(Settings::new(2, Role::Parent));
@@ -23,9 +23,15 @@ fn nothing_is_dispatched_before_the_first_tick() {
 fn what_was_kept_is_not_journalled_again() {
     let mut bench = Bench::new(Settings::default());
     assert_eq!(journal(&bench.configure("n1", running())), []);
-    assert_eq!(journal(&bench.command(Command::Freeze)), []);
+    assert_eq!(
+        journal(&bench.command(Command::Freeze { node: None, terms: Terms::default() })),
+        []
+    );
     bench.tick();
-    assert_eq!(bench.engine.summary().frozen_by.as_deref(), Some("operator"));
+    assert_eq!(
+        bench.engine.summary().freeze.map(|mark| mark.by.to_string()).as_deref(),
+        Some("operator")
+    );
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::words::*;
 use kraken_engine::{Command, Engine, Group, Input, Limit, Order, Output, Scope, Settings, Share};
-use kraken_engine::{Storm, What};
+use kraken_engine::{Storm, Terms, What};
 use kraken_model::{Document, Millis, NodeId, NodeSet, Path, Side, merge};
 use kraken_plan::Mutation;
 use proptest::prelude::*;
@@ -131,7 +131,9 @@ impl Listener {
                 let failure = kraken_engine::Failure { reason: "no".into(), permanent: false };
                 self.input(Input::Finished { id: order.id, result: Err(failure) });
             }
-            Act::Hold(n, true) => self.command(Command::Hold { node: name(n) }),
+            Act::Hold(n, true) => {
+                self.command(Command::Hold { node: name(n), terms: Terms::default() })
+            }
             Act::Hold(n, false) => self.command(Command::Release { node: name(n) }),
             Act::Pass(millis) => self.pass(millis),
             Act::Limits(which) if self.limits == limits(which) => {

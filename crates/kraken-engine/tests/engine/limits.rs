@@ -125,7 +125,10 @@ fn other_limits_hold_at_once_and_whoever_waits_keeps_the_turn() {
     let mut bench = four_to_be_switched_off(vec![Limit::at_most(1, Scope::All)]);
     let out = bench.tick();
     assert_eq!(dispatched(&bench.set, &out), ["n1 power.off"]);
-    bench.command(kraken_engine::Command::Hold { node: node("n2") });
+    bench.command(kraken_engine::Command::Hold {
+        node: node("n2"),
+        terms: kraken_engine::Terms::default(),
+    });
     bench.command(kraken_engine::Command::Release { node: node("n2") });
     let tighter = vec![Limit::at_most(1, Scope::Disruptive)];
     assert_eq!(bench.input(Input::Limits(tighter.clone())), [], "what is under way is counted");

@@ -6,6 +6,7 @@ mod bounds;
 mod failures;
 mod learning;
 mod limits;
+mod marks;
 mod originals;
 mod outlook;
 mod properties;

@@ -1,7 +1,7 @@
 //! What would be done if cfg were another, and that the same is done when it is.
 
 use crate::words::*;
-use kraken_engine::{Command, Limit, NodePlan, Plan, Scope, Settings, Share};
+use kraken_engine::{Command, Limit, NodePlan, Plan, Scope, Settings, Share, Terms};
 use kraken_model::{Document, NodeId};
 use std::collections::BTreeMap;
 
@@ -89,12 +89,12 @@ fn disruption_is_named_and_a_share_of_the_nodes_is_kept_available() {
 #[test]
 fn whatever_would_stop_it_is_said() {
     let mut bench = four_that_are_off(Vec::new());
-    bench.command(Command::Hold { node: node("n1") });
+    bench.command(Command::Hold { node: node("n1"), terms: Terms::default() });
     bench.configure("n2", doc(&[("phys_state", "ON")]));
     bench.discover("n2", &[("phys_state", "ON"), ("busy", "BUSY")]);
     bench.configure("n3", doc(&[("phys_state", "ON")]));
     bench.discover("n3", &[("phys_state", "ON")]);
-    bench.command(Command::Freeze);
+    bench.command(Command::Freeze { node: None, terms: Terms::default() });
     let mut cfg = all(&off());
     cfg.insert(node("n1"), running());
     cfg.remove("n4");
@@ -105,7 +105,7 @@ fn whatever_would_stop_it_is_said() {
         [
             "it is held: release it to go on",
             "there is no way to phys_state: ON -> OFF: power.off is not possible while busy = BUSY",
-            "power.off is disruptive and all that is frozen: thaw to go on",
+            "power.off is disruptive, and that is frozen: thaw to go on",
             "-",
         ]
     );

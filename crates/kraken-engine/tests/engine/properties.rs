@@ -2,7 +2,8 @@
 
 use crate::words::*;
 use crate::world::{Fate, World};
-use kraken_engine::Command;
+use kraken_engine::{Command, Terms};
+use kraken_model::Millis;
 use proptest::prelude::*;
 
 const NODES: usize = 5;
@@ -14,6 +15,7 @@ enum Act {
     Fate(usize, Fate),
     Busy(usize, bool),
     Hold(usize),
+    HoldFor(usize, u64),
     Release(usize),
     Retry(usize),
     Freeze,
@@ -33,6 +35,7 @@ fn act() -> impl Strategy<Value = Act> {
         (n.clone(), fate).prop_map(|(n, fate)| Act::Fate(n, fate)),
         (n.clone(), any::<bool>()).prop_map(|(n, on)| Act::Busy(n, on)),
         n.clone().prop_map(Act::Hold),
+        (n.clone(), 1_u64..200_000).prop_map(|(n, millis)| Act::HoldFor(n, millis)),
         n.clone().prop_map(Act::Release),
         n.clone().prop_map(Act::Retry),
         Just(Act::Freeze),
@@ -49,11 +52,17 @@ fn take(world: &mut World, act: Act) {
         Act::Cut(n, is_cut) => world.cut(n, is_cut),
         Act::Fate(n, fate) => world.fates[n] = fate,
         Act::Busy(n, is_busy) => world.set_busy(n, is_busy),
-        Act::Hold(n) => world.command(Command::Hold { node: world.name(n) }),
+        Act::Hold(n) => {
+            world.command(Command::Hold { node: world.name(n), terms: Terms::default() });
+        }
+        Act::HoldFor(n, millis) => {
+            let until = Some(Millis(world.now.0 + millis));
+            world.command(Command::Hold { node: world.name(n), terms: Terms { why: None, until } });
+        }
         Act::Release(n) => world.command(Command::Release { node: world.name(n) }),
         Act::Retry(n) => world.command(Command::Retry { node: world.name(n) }),
-        Act::Freeze => world.command(Command::Freeze),
-        Act::Thaw => world.command(Command::Thaw),
+        Act::Freeze => world.command(Command::Freeze { node: None, terms: Terms::default() }),
+        Act::Thaw => world.command(Command::Thaw { node: None }),
         Act::Down(n) => world.want(n, doc(&[("phys_state", "OFF")])),
         Act::Up(n) => world.want(n, running()),
         Act::Restart => world.restart(),

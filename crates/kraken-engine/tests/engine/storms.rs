@@ -1,7 +1,7 @@
 //! One fault must not reboot a cluster; and what operators stop stays stopped.
 
 use crate::words::*;
-use kraken_engine::{Command, Settings, Storm, What};
+use kraken_engine::{Command, Settings, Storm, Terms, What};
 
 const UP: [(&str, &str); 3] =
     [("phys_state", "ON"), ("run_state", "SYNC"), ("image_state", "ACTIVE")];
@@ -56,7 +56,7 @@ fn an_operator_overrules_a_storm_for_one_node_or_for_all() {
     }
     let out = bench.command(Command::Release { node: node("n1") });
     assert_eq!(dispatched(&bench.set, &out), ["n1 power.off"]);
-    let out = bench.command(Command::Thaw);
+    let out = bench.command(Command::Thaw { node: None });
     assert_eq!(orders(&out).len(), 4);
 }
 
@@ -76,21 +76,21 @@ fn what_steps_bring_about_is_no_storm() {
 #[test]
 fn a_freeze_stops_what_is_disruptive_and_nothing_else() {
     let (mut bench, _) = fleet();
-    bench.command(Command::Freeze);
+    bench.command(Command::Freeze { node: None, terms: Terms::default() });
     bench.discover("n0", &[("phys_state", "HANG")]);
     assert_eq!(bench.status("n0"), "frozen");
     let out = bench.discover("n1", &[("phys_state", "OFF")]);
     assert_eq!(dispatched(&bench.set, &out), ["n1 power.on"]);
     assert!(bench.explain("n0").to_string().contains("frozen by operator"));
     bench.pass(seconds(10));
-    let out = bench.command(Command::Thaw);
+    let out = bench.command(Command::Thaw { node: None });
     assert_eq!(dispatched(&bench.set, &out), ["n0 power.recover"]);
 }
 
 #[test]
 fn a_held_node_is_left_alone_and_says_so() {
     let (mut bench, _) = fleet();
-    bench.command(Command::Hold { node: node("n0") });
+    bench.command(Command::Hold { node: node("n0"), terms: Terms::default() });
     let out = bench.discover("n0", &[("phys_state", "OFF")]);
     assert!(orders(&out).is_empty());
     assert!(bench.explain("n0").to_string().contains("held by operator"));

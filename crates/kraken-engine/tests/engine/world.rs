@@ -1,7 +1,9 @@
 //! A cluster of pretended machines around a real engine, with faults to switch on.
 
 use crate::words::*;
-use kraken_engine::{Command, DispatchId, Engine, Failure, Input, Order, Output, Role, Settings};
+use kraken_engine::{
+    Command, DispatchId, Engine, Failure, Input, Order, Output, Role, Settings, Terms,
+};
 use kraken_engine::{Limit, Scope, Share, Storm, What};
 use kraken_model::{Change, Document, Millis, NodeId, Path};
 use kraken_plan::{Guard, ModuleSet, MutationId};
@@ -39,7 +41,7 @@ pub(crate) struct World {
     cut: Vec<bool>,
     pub(crate) fates: Vec<Fate>,
     busy: BTreeSet<usize>,
-    held: BTreeSet<usize>,
+    held: BTreeMap<usize, Terms>,
     is_frozen: bool,
     wanted: Vec<Document>,
     events: BTreeMap<(Millis, u64), Event>,
@@ -74,7 +76,7 @@ impl World {
             cut: vec![false; nodes],
             fates: vec![Fate::Works; nodes],
             busy: BTreeSet::new(),
-            held: BTreeSet::new(),
+            held: BTreeMap::new(),
             is_frozen: false,
             wanted: vec![running(); nodes],
             events: BTreeMap::new(),
@@ -100,11 +102,13 @@ impl World {
 
     pub(crate) fn command(&mut self, command: Command) {
         match &command {
-            Command::Hold { node } => drop(self.held.insert(self.number(node))),
+            Command::Hold { node, terms } => {
+                drop(self.held.insert(self.number(node), terms.clone()));
+            }
             Command::Release { node } => drop(self.held.remove(&self.number(node))),
-            Command::Freeze => self.is_frozen = true,
-            Command::Thaw => self.is_frozen = false,
-            Command::Retry { .. } => {}
+            Command::Freeze { .. } => self.is_frozen = true,
+            Command::Thaw { .. } => self.is_frozen = false,
+            Command::Busy { .. } | Command::Free { .. } | Command::Retry { .. } => {}
         }
         self.input(Input::Command { command, by: "operator".into() });
     }
@@ -172,11 +176,11 @@ impl World {
         for (node, dsc) in kept {
             self.input(Input::Restore { node, dsc });
         }
-        for n in self.held.clone() {
-            self.command(Command::Hold { node: self.name(n) });
+        for (n, terms) in self.held.clone() {
+            self.command(Command::Hold { node: self.name(n), terms });
         }
         if self.is_frozen {
-            self.command(Command::Freeze);
+            self.command(Command::Freeze { node: None, terms: Terms::default() });
         }
         self.input(Input::Tick);
         for n in 0..self.names.len() {
@@ -217,13 +221,16 @@ impl World {
                 assert_eq!(other, None, "never two attempts under way on one node");
                 assert!(self.in_flight.len() <= AT_ONCE, "never more than the limit");
                 assert_eq!(order.id.epoch, self.epoch);
-                assert!(!self.held.contains(&n), "nothing on a held node");
+                assert!(!self.held.contains_key(&n), "nothing on a held node");
                 if self.set.mutation(order.mutation).disruptive {
                     assert!(!self.is_frozen, "nothing disruptive while frozen");
                     assert!(!self.busy.contains(&n), "nothing disruptive on a busy node");
                 }
             }
             Output::Journal(entry) => {
+                if let (What::Released, Some(node)) = (&entry.what, &entry.node) {
+                    self.held.remove(&self.number(node));
+                }
                 let attempt = match entry.what {
                     What::Done { attempt, .. }
                     | What::Failed { attempt, .. }

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use kraken_engine::{Failure, Role, Settings};
 use kraken_model::{Change, Document, NodeId, Path, Registry};
 use kraken_plan::ModuleSet;
-use kraken_store::Memory;
+use kraken_store::{Bounds, Memory};
 use kraken_sync::{
     Child, ChildInput, ChildOutput, JOIN_VERSION, JoinReply, JoinRequest, KeyRole, Proof,
     Revisions, Secret, SessionKeys, Welcome,
@@ -38,6 +38,10 @@ const RETRY_CAP: Duration = Duration::from_secs(15);
 
 /// How long a node that left waits for its power to go before it comes back.
 const REST: Duration = Duration::from_secs(60);
+
+/// How much a node remembers of what happened on it: it lies in memory, and the parent has a journal.
+const JOURNAL: Bounds =
+    Bounds { records: 10_000, bytes: 4 << 20, age: Duration::from_secs(86_400) };
 
 /// A line that something on the node printed.
 #[derive(Clone, Debug)]
@@ -195,7 +199,7 @@ impl Agent {
             modules: options.modules,
             hosted,
             // Everything here can be had again: cfg from the parent, dsc by looking.
-            keeper: Keeper::new(Box::new(Memory::default())),
+            keeper: Keeper::new(Box::new(Memory::default())).bounded(JOURNAL),
             settings: Settings { role: Role::Node, ..Settings::default() },
         })
         .await?;

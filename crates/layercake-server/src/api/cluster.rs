@@ -2,14 +2,12 @@
 
 use super::Problem;
 use super::changes::Applied;
+use super::who::Who;
 use crate::server::{App, Kept};
 use axum::Json;
 use axum::extract::{Query, State};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-
-/// Who is named in the journal.
-pub(super) const BY: &str = "operator";
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -38,9 +36,10 @@ pub(super) async fn get(State(app): State<Arc<App>>) -> Result<Json<Current>, Pr
 
 pub(super) async fn apply(
     State(app): State<Arc<App>>,
+    Who(by): Who,
     Query(asked): Query<Asked>,
     text: String,
 ) -> Result<Json<Applied>, Problem> {
     let name = asked.name.unwrap_or_else(|| "cluster.yaml".to_owned());
-    app.apply(Kept { name, text }, asked.dry_run, BY).await.map(Json)
+    app.apply(Kept { name, text }, asked.dry_run, &by).await.map(Json)
 }

@@ -1,17 +1,18 @@
 //! What people tell nodes to do, besides the cluster file.
 
+use super::who::Who;
 use super::{Problem, select};
 use crate::server::App;
 use axum::Json;
 use axum::extract::State;
-use kraken::Command;
-use kraken_model::{Change, NodeId, NodeSet, Path};
-use layercake_schema::{busy, image_state, phys_state, run_state};
+use kraken::{Command, Terms};
+use kraken_model::{Change, Millis, Moment, MomentError, NodeId, NodeSet, Path};
+use layercake_schema::{image_state, phys_state, run_state};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// Who is named in the journal: whoever may use the socket is root, until there is sign-in.
-const BY: &str = "operator";
+/// How long a reason may be, in characters.
+const MAX_WHY: usize = 500;
 
 /// What came of a command.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -53,7 +54,12 @@ enum Verb {
 #[serde(deny_unknown_fields)]
 pub(super) struct Commanding {
     command: Verb,
+    /// Which nodes; freeze and thaw mean everything without.
     nodes: Option<String>,
+    /// Why, for a person.
+    why: Option<String>,
+    /// Until when, as a person writes it.
+    until: Option<String>,
 }
 
 fn done(nodes: &NodeSet, text: &str) -> Json<Commanded> {
@@ -65,6 +71,7 @@ fn done(nodes: &NodeSet, text: &str) -> Json<Commanded> {
 /// goal, and gets there by the way that the modules know, which spares a node in use.
 pub(super) async fn power(
     State(app): State<Arc<App>>,
+    Who(by): Who,
     Json(power): Json<Power>,
 ) -> Result<Json<Commanded>, Problem> {
     let nodes = select::nodes(&app, &power.nodes)?;
@@ -74,7 +81,7 @@ pub(super) async fn power(
             // known. It is a discovery, since nothing else is wanted than before.
             for node in nodes.iter() {
                 let hang = Change::set(Path::known(phys_state::PATH), phys_state::PHYS_HANG);
-                app.kraken()?.discover(node, vec![hang], BY).await?;
+                app.kraken()?.discover(node, vec![hang], &by).await?;
             }
             Ok(done(&nodes, "will be power-cycled, as if they hung; `layercake explain` tells"))
         }
@@ -95,7 +102,7 @@ pub(super) async fn power(
                 }
                 Some((node.clone(), Some(cfg)))
             });
-            kraken.configure(writes.collect(), BY).await?;
+            kraken.configure(writes.collect(), &by).await?;
             let text = match power.action {
                 Action::On => "are to be on, until the cluster file is applied again",
                 _ => "are to be off, until the cluster file is applied again",
@@ -107,39 +114,95 @@ pub(super) async fn power(
 
 pub(super) async fn command(
     State(app): State<Arc<App>>,
+    Who(by): Who,
     Json(asked): Json<Commanding>,
 ) -> Result<Json<Commanded>, Problem> {
-    let everywhere = match asked.command {
-        Verb::Freeze => Some((Command::Freeze, "frozen: no disruptive step is taken anywhere")),
-        Verb::Thaw => Some((Command::Thaw, "thawed")),
-        _ => None,
-    };
-    if let Some((command, text)) = everywhere {
-        app.kraken()?.command(command, BY).await?;
-        return Ok(Json(Commanded { nodes: Vec::new(), text: text.to_owned() }));
-    }
-    let missing = || Problem::bad_request("which nodes?", "this command needs a node set");
-    let nodes = select::nodes(&app, asked.nodes.as_deref().ok_or_else(missing)?)?;
-    let mut text = "";
-    for node in nodes.iter().cloned() {
-        text = match asked.command {
-            Verb::Busy | Verb::Free => {
-                let in_use = asked.command == Verb::Busy;
-                let value = if in_use { busy::BUSY } else { busy::FREE };
-                let change = Change::set(Path::known(busy::PATH), value);
-                app.kraken()?.discover(&node, vec![change], BY).await?;
-                if in_use { "in use: nothing disturbs them" } else { "no longer in use" }
+    let verb = asked.command;
+    let kraken = app.kraken()?;
+    let terms = terms(&asked, kraken.clock().now())?;
+    let Some(nodes) = &asked.nodes else {
+        let (command, text) = match verb {
+            Verb::Freeze => {
+                let text = format!("frozen: no disruptive step is taken anywhere{}", ends(&terms));
+                (Command::Freeze { node: None, terms }, text)
             }
-            verb => {
-                let (command, text) = match verb {
-                    Verb::Hold => (Command::Hold { node }, "held: no step is taken"),
-                    Verb::Release => (Command::Release { node }, "released"),
-                    _ => (Command::Retry { node }, "failures forgotten, tried again now"),
-                };
-                app.kraken()?.command(command, BY).await?;
-                text
+            Verb::Thaw => (Command::Thaw { node: None }, "thawed".to_owned()),
+            _ => {
+                let detail = "this command needs a node set, such as n1 or n[1-3]";
+                return Err(Problem::bad_request("which nodes?", detail));
             }
         };
+        kraken.command(command, &by).await?;
+        return Ok(Json(Commanded { nodes: Vec::new(), text }));
+    };
+    let nodes = select::nodes(&app, nodes)?;
+    let (text, has_end) = verb.words();
+    let text = if has_end { format!("{text}{}", ends(&terms)) } else { text.to_owned() };
+    let commands = nodes.iter().cloned().map(|node| verb.command(node, terms.clone()));
+    kraken.commands(commands.collect(), &by).await?;
+    Ok(done(&nodes, &text))
+}
+
+impl Verb {
+    /// What is done now, for a person, and whether it has an end.
+    fn words(self) -> (&'static str, bool) {
+        match self {
+            Self::Hold => ("held: no step is taken", true),
+            Self::Freeze => ("frozen: no disruptive step is taken", true),
+            Self::Busy => ("in use: nothing disturbs them", true),
+            Self::Release => ("released", false),
+            Self::Thaw => ("thawed", false),
+            Self::Free => ("no longer in use", false),
+            Self::Retry => ("failures forgotten, tried again now", false),
+        }
     }
-    Ok(done(&nodes, text))
+
+    fn command(self, node: NodeId, terms: Terms) -> Command {
+        match self {
+            Self::Hold => Command::Hold { node, terms },
+            Self::Release => Command::Release { node },
+            Self::Retry => Command::Retry { node },
+            Self::Busy => Command::Busy { node, terms },
+            Self::Free => Command::Free { node },
+            Self::Freeze => Command::Freeze { node: Some(node), terms },
+            Self::Thaw => Command::Thaw { node: Some(node) },
+        }
+    }
+}
+
+/// When it ends, for a person.
+fn ends(terms: &Terms) -> String {
+    match terms.until {
+        Some(until) => format!(", until {}", until.rfc3339()),
+        None => String::new(),
+    }
+}
+
+/// Why, and until when, if that was said and makes sense.
+fn terms(asked: &Commanding, now: Millis) -> Result<Terms, Problem> {
+    let (_, has_end) = asked.command.words();
+    if !has_end && (asked.why.is_some() || asked.until.is_some()) {
+        let detail = "only hold, freeze and busy have a reason and an end: leave why and until out";
+        return Err(Problem::bad_request("no reason and no end belong here", detail));
+    }
+    let why = asked.why.as_deref().map(str::trim).filter(|why| !why.is_empty());
+    if why.is_some_and(|why| why.chars().count() > MAX_WHY || why.chars().any(char::is_control)) {
+        let detail = format!("it must be one line of at most {MAX_WHY} characters");
+        return Err(Problem::bad_request("not a reason", detail));
+    }
+    let until = asked.until.as_deref().map(|text| until(text, now)).transpose()?;
+    Ok(Terms { why: why.map(Into::into), until })
+}
+
+fn until(text: &str, now: Millis) -> Result<Millis, Problem> {
+    let moment: Moment = text
+        .parse()
+        .map_err(|error: MomentError| Problem::bad_request("not an end", error.to_string()))?;
+    moment.to_come(now).ok_or_else(|| {
+        let detail = format!(
+            "{text:?} has passed, for it is {} here: say a time that is still to come, such as 2h",
+            now.rfc3339()
+        );
+        Problem::bad_request("not an end", detail)
+    })
 }

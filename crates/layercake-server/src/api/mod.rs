@@ -14,6 +14,7 @@ mod plan;
 mod problem;
 mod select;
 mod status;
+mod who;
 
 use crate::server::App;
 use axum::Router;
@@ -25,13 +26,14 @@ pub(crate) use changes::between;
 pub use changes::{Applied, ChangedNode, ChangedValue};
 pub use commands::Commanded;
 pub use kraken::chain;
-pub use kraken::{Entry, Event, What};
+pub use kraken::{Cause, Entry, Event, Mark, MarkKind, Marks, Terms, What};
 pub use kraken::{NodePlan, Plan, PlanSummary};
 pub use kraken_model::Change;
 pub use layercake_image::ImageInfo;
 pub use nodes::{Explained, NodeView};
 pub use plan::Planned;
 pub use problem::Problem;
+pub(crate) use who::Caller;
 
 /// The largest request, in bytes, apart from images.
 const MAX_REQUEST: usize = 16 << 20;

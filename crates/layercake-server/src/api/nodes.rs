@@ -4,7 +4,7 @@ use super::{Problem, select};
 use crate::server::App;
 use axum::Json;
 use axum::extract::{Query, State};
-use kraken::{Explanation, View};
+use kraken::{Explanation, Mark, Marks, View};
 use kraken_model::{NodeId, Path, Registry};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -16,8 +16,12 @@ pub struct NodeView {
     pub name: NodeId,
     /// Whether every variable that is configured has been discovered to be so.
     pub converged: bool,
-    /// Whether an operator holds it, or has frozen everything.
+    /// Whether an operator holds or freezes it, or has frozen everything.
     pub held: bool,
+    /// What operators say of it, with who, why and until when; a freeze of everything too, unless
+    /// it is frozen itself.
+    #[serde(default, skip_serializing_if = "Marks::is_empty")]
+    pub marks: Marks,
     /// What it should be, nested.
     pub cfg: serde_json::Value,
     /// What was discovered, nested.
@@ -55,6 +59,13 @@ fn asked(app: &App, asked: &Asked) -> Result<Vec<(NodeId, View)>, Problem> {
     Ok(set.iter().filter_map(|node| Some((node.clone(), all.get(node)?.clone()))).collect())
 }
 
+/// Everything that operators say that concerns a node.
+fn marks(view: &View, freeze: Option<&Mark>) -> Marks {
+    let mut marks = view.marks.as_deref().cloned().unwrap_or_default();
+    marks.freeze = marks.freeze.or_else(|| freeze.cloned());
+    marks
+}
+
 fn is_reason(path: &Path) -> bool {
     matches!(path.as_str(), "image_reason" | "power.reason" | "layer0.last_panic")
 }
@@ -64,10 +75,12 @@ pub(super) async fn list(
     Query(query): Query<Asked>,
 ) -> Result<Json<Vec<NodeView>>, Problem> {
     let registry = app.kraken()?.registry();
+    let freeze = app.kraken()?.views().freeze();
     let nodes = asked(&app, &query)?.into_iter().map(|(name, view)| NodeView {
         name,
         converged: converged(registry, &view),
         held: view.held,
+        marks: marks(&view, freeze.as_ref()),
         cfg: view.cfg.to_json(),
         dsc: view.dsc.to_json(),
     });

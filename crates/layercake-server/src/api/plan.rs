@@ -1,7 +1,8 @@
 //! Plans: what a cluster file would lead to, looked at before it is applied.
 
+use super::Problem;
 use super::changes::{Applied, ChangedNode};
-use super::{Problem, cluster::BY};
+use super::who::Who;
 use crate::server::{App, Kept};
 use axum::Json;
 use axum::extract::{Query, State};
@@ -44,7 +45,8 @@ pub(super) async fn plan(
 
 pub(super) async fn apply(
     State(app): State<Arc<App>>,
+    Who(by): Who,
     Json(planned): Json<Planned>,
 ) -> Result<Json<Applied>, Problem> {
-    app.apply_planned(planned, BY).await.map(Json)
+    app.apply_planned(planned, &by).await.map(Json)
 }

@@ -30,6 +30,7 @@ pub(super) async fn get(State(app): State<Arc<App>>) -> Result<Json<Value>, Prob
         "nodes": all.len(),
         "converged": converged,
         "states": states,
+        "freeze": parent.kraken.views().freeze(),
         "boot": parent.boot_counters(),
         "images": parent.image_counters(),
         "sync": parent.sync_counters(),

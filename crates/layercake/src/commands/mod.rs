@@ -10,7 +10,7 @@ mod plan;
 mod serve;
 mod story;
 
-use crate::args::{Apply, Cli, Get, Image, Minos, Verb};
+use crate::args::{Apply, Cli, Get, Image, Minos, Terms, Verb};
 use crate::client::Client;
 use std::error::Error;
 
@@ -21,6 +21,7 @@ pub(crate) type Failure = Box<dyn Error + Send + Sync>;
 pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
     let client = Client { address: cli.server };
     let output = cli.output;
+    let says = |command, nodes, terms| nodes::command(&client, output, command, nodes, terms);
     match cli.verb {
         Verb::Serve(options) => serve::run(*options).await,
         Verb::Apply(Apply { plan: Some(plan), .. }) => plan::apply(&client, output, &plan).await,
@@ -40,13 +41,13 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Power { action, nodes, yes } => {
             nodes::power(&client, output, action, &nodes, yes).await
         }
-        Verb::Hold { nodes } => nodes::command(&client, output, "hold", Some(&nodes)).await,
-        Verb::Release { nodes } => nodes::command(&client, output, "release", Some(&nodes)).await,
-        Verb::Retry { nodes } => nodes::command(&client, output, "retry", Some(&nodes)).await,
-        Verb::Busy { nodes } => nodes::command(&client, output, "busy", Some(&nodes)).await,
-        Verb::Free { nodes } => nodes::command(&client, output, "free", Some(&nodes)).await,
-        Verb::Freeze => nodes::command(&client, output, "freeze", None).await,
-        Verb::Thaw => nodes::command(&client, output, "thaw", None).await,
+        Verb::Hold { nodes, terms } => says("hold", Some(nodes), terms).await,
+        Verb::Release { nodes } => says("release", Some(nodes), Terms::default()).await,
+        Verb::Retry { nodes } => says("retry", Some(nodes), Terms::default()).await,
+        Verb::Busy { nodes, terms } => says("busy", Some(nodes), terms).await,
+        Verb::Free { nodes } => says("free", Some(nodes), Terms::default()).await,
+        Verb::Freeze { nodes, terms } => says("freeze", nodes, terms).await,
+        Verb::Thaw { nodes } => says("thaw", nodes, Terms::default()).await,
         Verb::Image(Image::Import { source, name, command }) => {
             image::import(&client, output, &source, &name, &command).await
         }

@@ -1,7 +1,7 @@
 //! What nodes are, what is done about them, and what people do to them.
 
 use super::Failure;
-use crate::args::{Output, PowerAction};
+use crate::args::{Output, PowerAction, Terms};
 use crate::client::{Client, quoted};
 use crate::show;
 use layercake_server::api::{Commanded, Explained, NodeView};
@@ -52,7 +52,7 @@ async fn show_nodes(client: &Client, output: Output, path: &str) -> Result<(), F
 }
 
 fn table_of(nodes: &[NodeView]) -> String {
-    let header = ["NODE", "PHYS", "BOOT", "RUN", "IMAGE", "IMAGES", "BUSY", "CONVERGED"];
+    let header = ["NODE", "PHYS", "BOOT", "RUN", "IMAGE", "IMAGES", "BUSY", "CONVERGED", "MARKS"];
     show::table(&header, nodes.iter().map(row))
 }
 
@@ -73,12 +73,14 @@ fn row(node: &NodeView) -> Vec<String> {
         state("image_state"),
         images.collect::<Vec<_>>().join(", "),
         state("busy"),
-        match (node.converged, node.held) {
-            (true, _) => "yes".to_owned(),
-            (false, true) => "no, held".to_owned(),
-            (false, false) => "no".to_owned(),
-        },
+        if node.converged { "yes" } else { "no" }.to_owned(),
+        said(node).join("; "),
     ]
+}
+
+/// What operators say of a node, each with who, why and until when.
+fn said(node: &NodeView) -> Vec<String> {
+    node.marks.iter().map(|(kind, mark)| format!("{kind} by {mark}")).collect()
 }
 
 pub(crate) async fn describe(client: &Client, output: Output, nodes: &str) -> Result<(), Failure> {
@@ -106,7 +108,8 @@ fn described(node: &NodeView) -> String {
         let mark = if differs { "*" } else { "" };
         vec![path.clone(), wanted.unwrap_or_default(), found.unwrap_or_default(), mark.to_owned()]
     });
-    format!("{}\n{}", node.name, show::table(&["", "WANTED", "DISCOVERED", ""], rows))
+    let said: String = said(node).iter().map(|said| format!("\n  {said}")).collect();
+    format!("{}{said}\n{}", node.name, show::table(&["", "WANTED", "DISCOVERED", ""], rows))
 }
 
 fn flatten(prefix: &str, value: &Value, out: &mut Vec<(String, String)>) {
@@ -176,9 +179,11 @@ pub(crate) async fn command(
     client: &Client,
     output: Output,
     command: &str,
-    nodes: Option<&str>,
+    nodes: Option<String>,
+    Terms { why, until }: Terms,
 ) -> Result<(), Failure> {
-    send(client, output, "/v1/command", json!({"command": command, "nodes": nodes})).await
+    let body = json!({"command": command, "nodes": nodes, "why": why, "until": until});
+    send(client, output, "/v1/command", body).await
 }
 
 async fn send(client: &Client, output: Output, path: &str, body: Value) -> Result<(), Failure> {
@@ -211,6 +216,7 @@ mod tests {
              "dsc": {"phys_state": "POWER_ON", "run_state": "SYNC", "image_state": "ACTIVE",
                      "images": {"db": {"state": "exited"}, "web": {"state": "running"}}}},
             {"name": "n2", "converged": false, "held": true,
+             "marks": {"hold": {"by": "anna", "why": "new DIMM", "until": 1_795_615_500_000_u64}},
              "cfg": {"phys_state": "POWER_ON"}, "dsc": {"phys_state": "POWER_OFF"}},
         ]))
         .unwrap()
@@ -219,9 +225,9 @@ mod tests {
     #[test]
     fn nodes_are_a_table_whose_every_column_has_a_name() {
         let lines = [
-            "NODE  PHYS       BOOT  RUN   IMAGE   IMAGES            BUSY  CONVERGED",
+            "NODE  PHYS       BOOT  RUN   IMAGE   IMAGES            BUSY  CONVERGED  MARKS",
             "n1    POWER_ON   -     SYNC  ACTIVE  db (exited), web  -     yes",
-            "n2    POWER_OFF  -     -     -                         -     no, held",
+            "n2    POWER_OFF  -     -     -                         -     no         held by anna (new DIMM) until 2026-11-25T14:05:00Z",
         ];
         assert_eq!(table_of(&nodes()), lines.join("\n"));
     }
@@ -231,6 +237,7 @@ mod tests {
         let text = described(&nodes()[1]);
         let lines: Vec<Vec<&str>> = text.lines().map(|l| l.split_whitespace().collect()).collect();
         assert_eq!(lines[0], ["n2"]);
-        assert_eq!(lines[2], ["phys_state", "POWER_ON", "POWER_OFF", "*"]);
+        assert_eq!(lines[1][..3], ["held", "by", "anna"]);
+        assert_eq!(lines[3], ["phys_state", "POWER_ON", "POWER_OFF", "*"]);
     }
 }

@@ -1,7 +1,7 @@
 //! Events in words.
 
 use crate::show;
-use layercake_server::api::{Change, Entry, What};
+use layercake_server::api::{Cause, Change, Entry, What};
 
 /// What happened, in one line.
 pub(crate) fn words(entry: &Entry) -> String {
@@ -28,10 +28,11 @@ pub(crate) fn words(entry: &Entry) -> String {
             format!("{mutation} took too long (failure {failures})")
         }
         What::Interrupted { mutation, reason, .. } => format!("{mutation} interrupted: {reason}"),
-        What::Held => format!("held ({by})"),
-        What::Released => format!("released ({by})"),
-        What::Frozen => format!("frozen: no disruptive step is taken ({by})"),
-        What::Thawed => format!("thawed ({by})"),
+        What::Started { epoch } => format!("the server has started, for the {epoch}. time"),
+        What::Held { terms } => format!("held by {by}{terms}"),
+        What::Frozen { terms } => format!("frozen by {by}{terms}: no disruptive step is taken"),
+        What::Busy { terms } => format!("in use, says {by}{terms}"),
+        What::Released | What::Thawed | What::Free => ended(entry),
         What::Retried => format!("failures forgotten ({by})"),
         What::Quarantined { reason } => format!("given up until somebody helps: {reason}"),
         What::NoWay { reason } => format!("no way: {reason}"),
@@ -41,6 +42,21 @@ pub(crate) fn words(entry: &Entry) -> String {
         What::StormOver { lost, nodes } => {
             format!("{lost} of {nodes} nodes lost: disruptive steps go on")
         }
+    }
+}
+
+/// The end of what an operator said: by somebody, or because its time was over.
+fn ended(entry: &Entry) -> String {
+    let what = match entry.what {
+        What::Released => "released",
+        What::Thawed => "thawed",
+        _ => "no longer in use",
+    };
+    match &entry.cause {
+        Some(Cause::Expired { by, until }) => {
+            format!("{what}: what {by} said was until {}", until.rfc3339())
+        }
+        _ => format!("{what} ({})", entry.by),
     }
 }
 
