@@ -12,6 +12,7 @@
 //! that do not contradict each other gives the same result in any order.
 
 mod document;
+mod duration;
 mod node;
 mod nodeset;
 mod path;
@@ -20,6 +21,7 @@ mod time;
 mod value;
 
 pub use document::{Change, Document, DocumentError, diff, merge};
+pub use duration::{DurationError, format_duration, parse_duration};
 pub use node::{NodeId, NodeIdError, Side};
 pub use nodeset::{NodeSet, NodeSetError};
 pub use path::{Path, PathError, Pattern};

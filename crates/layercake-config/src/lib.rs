@@ -12,12 +12,10 @@
 //! grow beyond what is written.
 
 mod build;
-mod diagnostic;
 mod machine;
 mod sections;
 mod template;
-mod yaml;
 
 pub use build::{Cluster, Context, parse};
-pub use diagnostic::Diagnostic;
+pub use kraken_yaml::Diagnostic;
 pub use sections::{DEFAULT_HTTP_PORT, ImageFacts, ImageLookup, Limits, Network, Settings};

@@ -1,10 +1,9 @@
 //! What is said of nodes: layers of facts, and what they come to for one node.
 
-use crate::diagnostic::{Pos, Report};
 use crate::sections::ImageValues;
 use crate::template::{Variables, is_template, render};
-use crate::yaml::{Data, Node};
 use kraken_model::{Document, Kind, Path, Registry, Side, Value};
+use kraken_yaml::{Data, Node, Pos, Report};
 use layercake_schema::{image_state, phys_state, run_state};
 use std::collections::BTreeMap;
 
@@ -31,7 +30,7 @@ impl Layer {
     ) -> Self {
         let mut layer = Self::default();
         let known: Vec<&str> = PARTS.iter().chain(extra).copied().collect();
-        crate::sections::known(report, body, path, &known);
+        report.known(body, path, &known);
         for (key, at, node) in body.entries() {
             let place = format!("{path}.{key}");
             match key.as_str() {
@@ -53,7 +52,7 @@ impl Layer {
         images: &BTreeMap<String, (Pos, ImageValues)>,
         report: &mut Report,
     ) {
-        crate::sections::known(report, node, path, &["power", "image", "images"]);
+        report.known(node, path, &["power", "image", "images"]);
         if let Some(power) = node.get("power") {
             self.power = match power.text() {
                 Some("on" | "true") => Some(true),
