@@ -19,6 +19,17 @@ pub(crate) struct Layer {
 const PARTS: &[&str] =
     &["arch", "platform", "location", "labels", "power", "boot", "net", "want", "images"];
 
+/// What may be said of a node because a module out of process declares it.
+fn parts_of_others(registry: &Registry) -> impl Iterator<Item = &str> + Clone {
+    let own: Vec<String> = layercake_schema::schemas().into_iter().map(|s| s.name).collect();
+    let fields = registry.fields().filter(|(_, field)| field.sides.contains(&Side::Cfg));
+    let others: Vec<&str> = fields
+        .filter(|(schema, _)| own.iter().all(|own| own != schema))
+        .filter_map(|(_, field)| field.pattern.as_str().split('.').next())
+        .collect();
+    others.into_iter()
+}
+
 impl Layer {
     pub(crate) fn read(
         body: &Node,
@@ -29,14 +40,15 @@ impl Layer {
         report: &mut Report,
     ) -> Self {
         let mut layer = Self::default();
-        let known: Vec<&str> = PARTS.iter().chain(extra).copied().collect();
+        let others = parts_of_others(registry);
+        let known: Vec<&str> = PARTS.iter().chain(extra).copied().chain(others.clone()).collect();
         report.known(body, path, &known);
         for (key, at, node) in body.entries() {
             let place = format!("{path}.{key}");
             match key.as_str() {
                 "want" => layer.want(node, &place, images, report),
                 "images" => layer.runs(node, &place, images, report),
-                key if PARTS.contains(&key) => {
+                key if PARTS.contains(&key) || others.clone().any(|other| other == key) => {
                     layer.flatten(key, &place, *at, node, registry, report);
                 }
                 _ => {}

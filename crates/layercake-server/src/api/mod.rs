@@ -9,6 +9,7 @@ mod console;
 mod events;
 mod images;
 mod local;
+mod modules;
 mod nodes;
 mod problem;
 mod select;
@@ -24,7 +25,7 @@ pub(crate) use changes::between;
 pub use changes::{Applied, ChangedNode, ChangedValue};
 pub use commands::Commanded;
 pub use kraken::chain;
-pub use kraken::{Entry, Event, What};
+pub use kraken::{Entry, Event, ModuleState, ModuleStatus, What};
 pub use kraken_model::Change;
 pub use layercake_image::ImageInfo;
 pub use nodes::{Explained, NodeView};
@@ -44,6 +45,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/cluster", get(cluster::get).post(cluster::apply))
         .route("/v1/power", post(commands::power))
         .route("/v1/command", post(commands::command))
+        .route("/v1/modules", get(modules::list))
         .route("/v1/events", get(events::list))
         .route("/v1/images/{image}", delete(images::remove))
         .layer(DefaultBodyLimit::max(MAX_REQUEST))
