@@ -12,6 +12,7 @@
 //! that do not contradict each other gives the same result in any order.
 
 mod document;
+mod duration;
 mod moment;
 mod node;
 mod nodeset;
@@ -21,6 +22,7 @@ mod time;
 mod value;
 
 pub use document::{Change, Document, DocumentError, diff, merge};
+pub use duration::{DurationError, format_duration, parse_duration};
 pub use moment::{Moment, MomentError};
 pub use node::{NodeId, NodeIdError, Side};
 pub use nodeset::{NodeSet, NodeSetError};

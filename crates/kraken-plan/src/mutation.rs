@@ -1,6 +1,6 @@
 //! Mutations: the steps that modules can take.
 
-use kraken_model::{Document, Path, Side, Value};
+use kraken_model::{Document, Path, Registry, Side, Value};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
@@ -240,11 +240,29 @@ impl Guard {
         Self::asked(path, Test::Present)
     }
 
+    /// Whether a node fulfils it. A variable that is absent has its first value: unknown.
+    #[must_use]
+    pub fn holds_in(&self, registry: &Registry, cfg: &Document, dsc: &Document) -> bool {
+        let variable = (self.side == Side::Dsc).then(|| registry.variable(self.path.as_str()));
+        let Some(unknown) = variable.flatten().and_then(|values| values.first()) else {
+            return self.holds(cfg, dsc);
+        };
+        let unknown = Value::Text(Arc::clone(unknown));
+        let found = dsc.get(self.path.as_str()).unwrap_or(&unknown);
+        match self.test {
+            Test::Present => *found != unknown,
+            _ => self.is_met(Some(found)),
+        }
+    }
+
     /// Whether a fact of a node fulfils it. Guards on variables are the planner's business.
     #[must_use]
     pub fn holds(&self, cfg: &Document, dsc: &Document) -> bool {
         let document = if self.side == Side::Cfg { cfg } else { dsc };
-        let found = document.get(self.path.as_str());
+        self.is_met(document.get(self.path.as_str()))
+    }
+
+    fn is_met(&self, found: Option<&Value>) -> bool {
         let number = found.and_then(Value::as_int);
         match &self.test {
             Test::Present => found.is_some(),

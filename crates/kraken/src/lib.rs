@@ -5,12 +5,14 @@
 //! say what nodes should be, with [`Kraken::configure`]; modules say what nodes are, with
 //! [`Context::discover`]; and the engine has modules take the steps in between, for ever.
 //!
-//! Promises: what was acknowledged is durable; a module that fails, hangs or panics costs its own
-//! node's attempt and nothing else; after a crash the application goes on where it was, and nodes
+//! Promises: what was acknowledged is durable; a module that fails, hangs, panics, floods or lies
+//! costs its own nodes' attempts and nothing else ([`Kraken::hosted`] tells how each one is); after a crash the application goes on where it was, and nodes
 //! that were running are adopted, not restarted.
 
 mod chain;
 mod clock;
+mod health;
+mod host;
 mod journal;
 mod keeper;
 mod marks;
@@ -24,6 +26,7 @@ mod views;
 
 pub use chain::chain;
 pub use clock::Clock;
+pub use health::{Health, ModuleState, ModuleStatus, Pauses};
 pub use journal::Event;
 pub use keeper::Keeper;
 pub use kraken_engine::{

@@ -1,11 +1,13 @@
 //! What a module is.
 
+use crate::health::Health;
+use crate::host::Desk;
 use crate::views::{Subscription, Views};
 use async_trait::async_trait;
 use kraken_engine::{DispatchId, Failure};
-use kraken_model::{Change, Document, Millis, NodeId};
+use kraken_model::{Change, Document, Millis, NodeId, Path};
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 
 /// A part of an application that knows how to find out and change something about nodes.
@@ -17,8 +19,20 @@ pub trait Module: Send + Sync + 'static {
     /// The name under which its mutations are declared.
     fn name(&self) -> &str;
 
+    /// How it is run, for people: the part behind it may be another process.
+    fn kind(&self) -> &'static str {
+        "in process"
+    }
+
+    /// Whether it discovers the value at an address, besides the variables that its mutations move:
+    /// those are its own anyway. Whatever else it says is refused.
+    fn discovers(&self, _path: &Path) -> bool {
+        false
+    }
+
     /// Watches the world for as long as the application runs, and reports what it finds through
-    /// `context`. Ends when `context.stop` is cancelled.
+    /// `context`. Ends when `context.stop` is cancelled. One that panics is started again after a
+    /// pause, so it begins by finding out how things are.
     async fn run(&self, context: Context) {
         context.stop.cancelled().await;
     }
@@ -55,7 +69,15 @@ pub struct Context {
     pub stop: CancellationToken,
     pub(crate) by: Arc<str>,
     pub(crate) views: Arc<Views>,
-    pub(crate) discoveries: mpsc::Sender<Discovery>,
+    pub(crate) discoveries: mpsc::Sender<Said>,
+    /// Of the module that speaks; none: the application itself does.
+    pub(crate) desk: Option<Arc<Desk>>,
+}
+
+/// A discovery on its way to the engine, and its module's place in the queue.
+pub(crate) struct Said {
+    pub(crate) discovery: Discovery,
+    pub(crate) _place: Option<OwnedSemaphorePermit>,
 }
 
 /// Something that was found out about a node.
@@ -70,16 +92,42 @@ pub struct Discovery {
 }
 
 impl Context {
-    /// The same, speaking under another name.
-    pub(crate) fn named(&self, by: &str) -> Self {
-        Self { by: by.into(), ..self.clone() }
+    /// The same, for a module.
+    pub(crate) fn at(&self, name: &str, desk: Desk) -> Self {
+        Self { by: name.into(), desk: Some(Arc::new(desk)), ..self.clone() }
+    }
+
+    /// How the module is: whoever stands between an application and another process tells it here.
+    #[must_use]
+    pub fn health(&self) -> Option<&Health> {
+        self.desk.as_ref().map(|desk| desk.health.as_ref())
     }
 
     /// Reports what was found out about a node. Waits while the engine is busy, so a module cannot
-    /// flood it; does nothing once the application has ended.
-    pub async fn discover(&self, node: &NodeId, changes: Vec<Change>) {
+    /// flood it; does nothing once the application has ended. What is not the module's to discover,
+    /// or of a node that is not there, is refused and counted.
+    pub async fn discover(&self, node: &NodeId, mut changes: Vec<Change>) {
+        let mut place = None;
+        if let Some(desk) = &self.desk {
+            changes.retain(|change| {
+                let may = desk.may_discover(&change.path);
+                if !may {
+                    desk.health.refuse(&format!("{} is not its own to discover", change.path));
+                }
+                may
+            });
+            if changes.is_empty() {
+                return;
+            }
+            if !self.views.contains(node) {
+                desk.health.refuse(&format!("there is no node {node}"));
+                return;
+            }
+            place = Arc::clone(&desk.places).acquire_owned().await.ok();
+            desk.health.taken();
+        }
         let discovery = Discovery { node: node.clone(), changes, by: self.by.clone() };
-        if self.discoveries.send(discovery).await.is_err() {
+        if self.discoveries.send(Said { discovery, _place: place }).await.is_err() {
             tracing::debug!(module = %self.by, %node, "discovery after the end");
         }
     }

@@ -1,9 +1,11 @@
 //! The runtime: one engine, the store behind it, and the modules around it.
 
 use crate::clock::Clock;
+use crate::health::ModuleStatus;
+use crate::host::Hosted;
 use crate::journal::{self, Event, Events, Journal};
 use crate::keeper::Keeper;
-use crate::module::{Context, Discovery, Module};
+use crate::module::{Context, Discovery, Module, Said};
 use crate::past::{self, PastError, Then};
 use crate::turn::{Engineer, Request};
 use crate::views::Views;
@@ -42,12 +44,13 @@ pub struct Options {
 #[derive(Clone)]
 pub struct Kraken {
     requests: mpsc::Sender<Request>,
-    discoveries: mpsc::Sender<Discovery>,
+    discoveries: mpsc::Sender<Said>,
     views: Arc<Views>,
     keeper: Keeper,
     events: Events,
     registry: Arc<Registry>,
     modules: Arc<ModuleSet>,
+    hosted: Arc<[Hosted]>,
     stop: CancellationToken,
     clock: Clock,
     in_use: InUse,
@@ -127,7 +130,10 @@ impl Kraken {
             by: "kraken".into(),
             views: Arc::clone(&views),
             discoveries: discoveries.clone(),
+            desk: None,
         };
+        let hosted: Arc<[Hosted]> =
+            hosted.into_iter().map(|module| Hosted::new(module, &modules, &context)).collect();
 
         let engine = Engine::new(settings, Arc::clone(&modules), Arc::clone(&registry));
         let mut engineer = Engineer::new(
@@ -135,7 +141,7 @@ impl Kraken {
             clock,
             keeper.clone(),
             journal,
-            hosted.clone(),
+            &hosted,
             context.clone(),
             Arc::clone(&modules),
         );
@@ -154,9 +160,8 @@ impl Kraken {
         let mut tasks = JoinSet::new();
         tasks.spawn(engineer.run(requests_in, discoveries_in));
         tasks.spawn(checkpoint(Arc::clone(&views), keeper.clone(), stop.clone()));
-        for module in hosted {
-            let context = context.named(module.name());
-            tasks.spawn(async move { module.run(context).await });
+        for module in hosted.iter() {
+            tasks.spawn(module.clone().keep_running());
         }
         let kraken = Self {
             requests,
@@ -166,6 +171,7 @@ impl Kraken {
             events,
             registry,
             modules,
+            hosted,
             stop,
             clock,
             in_use,
@@ -230,7 +236,8 @@ impl Kraken {
             return Err(KrakenError::Invalid(invalid));
         }
         let discovery = Discovery { node: node.clone(), changes, by: by.into() };
-        self.discoveries.send(discovery).await.map_err(|_| KrakenError::Ended)
+        let said = Said { discovery, _place: None };
+        self.discoveries.send(said).await.map_err(|_| KrakenError::Ended)
     }
 
     /// Gives the engine a command of an operator.
@@ -307,6 +314,12 @@ impl Kraken {
     #[must_use]
     pub fn modules(&self) -> &ModuleSet {
         &self.modules
+    }
+
+    /// How the modules are that run here, in the order in which they were given.
+    #[must_use]
+    pub fn hosted(&self) -> Vec<ModuleStatus> {
+        self.hosted.iter().filter_map(Hosted::status).collect()
     }
 
     /// The store, for what an application keeps besides documents.

@@ -1,10 +1,11 @@
 //! Whoever turns the engine: brings it what happened, and carries out what it says.
 
 use crate::clock::Clock;
+use crate::host::{Hosted, panic_text};
 use crate::journal::Journal;
 use crate::keeper::Keeper;
 use crate::marks::{self, KeptMarks};
-use crate::module::{Context, Discovery, Module, Order};
+use crate::module::{Context, Order, Said};
 use crate::past::Moment;
 use crate::runtime::KrakenError;
 use crate::views::View;
@@ -15,7 +16,6 @@ use kraken_model::{Document, Millis, NodeId};
 use kraken_plan::ModuleSet;
 use kraken_store::{CfgWrite, Store, StoreError, ValueWrite};
 use std::collections::HashMap;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
@@ -54,17 +54,24 @@ pub(crate) enum Request {
 /// A module's attempt that came to its end.
 type Ended = (DispatchId, Result<(), Failure>);
 
+/// An attempt that is under way.
+struct Running {
+    id: DispatchId,
+    module: Arc<str>,
+    handle: AbortHandle,
+}
+
 /// The engine and everything that its outputs touch.
 pub(crate) struct Engineer {
     engine: Engine,
     clock: Clock,
     keeper: Keeper,
     journal: Journal,
-    hosted: HashMap<Arc<str>, (Arc<dyn Module>, Context)>,
+    hosted: HashMap<Arc<str>, Hosted>,
     modules: Arc<ModuleSet>,
     context: Context,
     attempts: JoinSet<Ended>,
-    running: HashMap<NodeId, (DispatchId, AbortHandle)>,
+    running: HashMap<NodeId, Running>,
     marks: KeptMarks,
     /// Of which nodes (`None`: of all) operators have said something in this step.
     marked: Vec<Option<NodeId>>,
@@ -80,14 +87,11 @@ impl Engineer {
         clock: Clock,
         keeper: Keeper,
         journal: Journal,
-        hosted: Vec<Arc<dyn Module>>,
+        hosted: &[Hosted],
         context: Context,
         modules: Arc<ModuleSet>,
     ) -> Self {
-        let hosted = hosted
-            .into_iter()
-            .map(|m| (Arc::from(m.name()), (Arc::clone(&m), context.named(m.name()))))
-            .collect();
+        let hosted = hosted.iter().map(|h| (Arc::from(h.module.name()), h.clone())).collect();
         Self {
             engine,
             clock,
@@ -110,7 +114,7 @@ impl Engineer {
     pub(crate) async fn run(
         mut self,
         mut requests: mpsc::Receiver<Request>,
-        mut discoveries: mpsc::Receiver<Discovery>,
+        mut discoveries: mpsc::Receiver<Said>,
     ) {
         let stop = self.context.stop.clone();
         loop {
@@ -122,7 +126,7 @@ impl Engineer {
                 () = self.journal.snapshot_wanted() => { self.snapshot(self.clock.now(), false).await; None }
                 Some(done) = self.attempts.join_next_with_id() => self.finished(done),
                 Some(request) = requests.recv() => { self.request(request).await; None }
-                Some(found) = discoveries.recv() => {
+                Some(Said { discovery: found, _place }) = discoveries.recv() => {
                     Some(Input::Discover { node: found.node, changes: found.changes, by: found.by })
                 }
                 () = sleep_until(wake) => Some(Input::Tick),
@@ -149,7 +153,7 @@ impl Engineer {
             Output::Dispatch(order) => self.dispatch(order),
             Output::Interrupt { id, reason, .. } => {
                 tracing::debug!(node = %id.node, reason, "interrupted");
-                self.running.remove(&id.node).inspect(|(_, handle)| handle.abort());
+                self.running.remove(&id.node).inspect(|running| running.handle.abort());
             }
             Output::Journal(entry) => {
                 tracing::debug!(?entry);
@@ -162,8 +166,14 @@ impl Engineer {
             }
             Output::Changed { node, .. } => self.show(&node),
             Output::Refused { node, by, reasons } => {
+                let health = self.hosted.get(&by).and_then(|hosted| hosted.context.health());
                 for reason in reasons {
-                    tracing::warn!(%node, %by, %reason, "refused what was said to be discovered");
+                    match health {
+                        Some(health) => health.refuse(&format!("{node}: {reason}")),
+                        None => {
+                            tracing::warn!(%node, %by, %reason, "refused what was said to be discovered");
+                        }
+                    }
                 }
             }
         }
@@ -301,10 +311,10 @@ impl Engineer {
         let id = order.id.clone();
         let hosted = self.hosted.get(&mutation.module).cloned();
         let reason = format!("module {} does not run here", mutation.module);
-        let name = Arc::clone(&mutation.name);
+        let (name, module) = (Arc::clone(&mutation.name), Arc::clone(&mutation.module));
         let attempt = async move {
             let id = order.id.clone();
-            let Some((module, context)) = hosted else {
+            let Some(Hosted { module, context }) = hosted else {
                 return (id, Err(Failure { reason, permanent: true }));
             };
             let order = Order {
@@ -319,8 +329,9 @@ impl Engineer {
             (id, result)
         };
         let handle = self.attempts.spawn(attempt);
-        if let Some((_, old)) = self.running.insert(id.node.clone(), (id, handle)) {
-            old.abort();
+        let running = Running { id, module, handle };
+        if let Some(old) = self.running.insert(running.id.node.clone(), running) {
+            old.handle.abort();
         }
     }
 
@@ -330,25 +341,20 @@ impl Engineer {
             Ok((_, done)) => done,
             Err(error) if error.is_panic() => {
                 let task = error.id();
-                let (id, _) = self.running.values().find(|(_, h)| h.id() == task)?.clone();
+                let running = self.running.values().find(|r| r.handle.id() == task)?;
                 let reason = format!("the module panicked: {}", panic_text(error));
-                (id, Err(Failure { reason, permanent: false }))
+                let hosted = self.hosted.get(&running.module);
+                if let Some(health) = hosted.and_then(|hosted| hosted.context.health()) {
+                    health.trouble(&format!("{}: {reason}", running.id.node));
+                }
+                (running.id.clone(), Err(Failure { reason, permanent: false }))
             }
             Err(_) => return None,
         };
-        if self.running.get(&id.node).is_some_and(|(running, _)| *running == id) {
+        if self.running.get(&id.node).is_some_and(|running| running.id == id) {
             self.running.remove(&id.node);
         }
         Some(Input::Finished { id, result })
-    }
-}
-
-fn panic_text(error: JoinError) -> String {
-    let panic = AssertUnwindSafe(error.into_panic());
-    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
-        (Some(text), _) => (*text).to_owned(),
-        (_, Some(text)) => text.clone(),
-        _ => "without a word".to_owned(),
     }
 }
 

@@ -51,6 +51,12 @@ impl Views {
         self.nodes.read().unwrap_or_else(PoisonError::into_inner).get(node).cloned()
     }
 
+    /// Whether there is such a node.
+    #[must_use]
+    pub fn contains(&self, node: &NodeId) -> bool {
+        self.nodes.read().unwrap_or_else(PoisonError::into_inner).contains_key(node)
+    }
+
     /// All nodes, in the order of their names.
     #[must_use]
     pub fn all(&self) -> BTreeMap<NodeId, View> {

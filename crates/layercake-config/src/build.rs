@@ -1,12 +1,11 @@
 //! From the tree of the file to a cluster.
 
-use crate::diagnostic::{Diagnostic, Pos, Report};
 use crate::limits::{Names, limits};
 use crate::machine::{Layer, document, put};
 use crate::sections::{self, ImageLookup, Network, Settings, inside, mask};
 use crate::template::{Variables, is_template, render, spread};
-use crate::yaml::{self, Data, Node};
 use kraken_model::{Document, NodeId, NodeSet, Registry};
+use kraken_yaml::{Data, Diagnostic, Node, Pos, Report};
 use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
 
@@ -60,7 +59,8 @@ struct Taken {
 /// Everything that is wrong with it, in the order of the file.
 pub fn parse(file: &str, text: &str, context: &Context<'_>) -> Result<Cluster, Vec<Diagnostic>> {
     let mut report = Report::new(file);
-    let cluster = yaml::read(text, &mut report).and_then(|root| build(&root, context, &mut report));
+    let cluster =
+        kraken_yaml::read(text, &mut report).and_then(|root| build(&root, context, &mut report));
     let found = report.finish();
     cluster.filter(|_| found.is_empty()).ok_or(found)
 }
@@ -70,9 +70,8 @@ fn build(root: &Node, context: &Context<'_>, report: &mut Report) -> Option<Clus
         "cluster", "network", "images", "limits", "timing", "journal", "defaults", "groups",
         "nodes",
     ];
-    sections::known(report, root, "the cluster file", KEYS);
-    let name: Option<NodeId> = sections::value(
-        report,
+    report.known(root, "the cluster file", KEYS);
+    let name: Option<NodeId> = report.value(
         root,
         "the file",
         "cluster",

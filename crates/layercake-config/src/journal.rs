@@ -1,9 +1,7 @@
 //! The section that says how much is remembered of what happened.
 
-use crate::diagnostic::Report;
-use crate::sections::{known, value};
-use crate::yaml::Node;
 use kraken_model::Moment;
+use kraken_yaml::{Node, Report};
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
@@ -74,12 +72,12 @@ pub(crate) fn journal(root: &Node, report: &mut Report) -> Journal {
     let mut journal = Journal::default();
     let Some(section) = root.get("journal") else { return journal };
     let path = "journal";
-    known(report, section, path, &["entries", "size", "age"]);
+    report.known(section, path, &["entries", "size", "age"]);
     let what = "a whole number, 1000 to 1000000000";
-    journal.entries = value(report, section, path, "entries", what).map(|Entries(n)| n);
+    journal.entries = report.value(section, path, "entries", what).map(|Entries(n)| n);
     let what = "a size from 1MiB to 1TiB, such as 512MiB";
-    journal.bytes = value(report, section, path, "size", what).map(|Size(bytes)| bytes);
+    journal.bytes = report.value(section, path, "size", what).map(|Size(bytes)| bytes);
     let what = "a time from 1h to 3652d, such as 90d";
-    journal.age = value(report, section, path, "age", what).map(|Age(age)| age);
+    journal.age = report.value(section, path, "age", what).map(|Age(age)| age);
     journal
 }

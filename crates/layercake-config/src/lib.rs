@@ -12,16 +12,14 @@
 //! grow beyond what is written.
 
 mod build;
-mod diagnostic;
 mod journal;
 mod limits;
 mod machine;
 mod sections;
 mod template;
-mod yaml;
 
 pub use build::{Cluster, Context, parse};
-pub use diagnostic::Diagnostic;
 pub use journal::Journal;
+pub use kraken_yaml::Diagnostic;
 pub use limits::{Limits, Portion, StepLimit, Steps, UnavailableLimit, Where};
 pub use sections::{DEFAULT_HTTP_PORT, ImageFacts, ImageLookup, Network, Settings};

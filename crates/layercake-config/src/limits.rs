@@ -1,9 +1,8 @@
 //! The section `limits`: how much may happen at once.
 
-use crate::diagnostic::{Report, near};
-use crate::sections::{duration, known, value};
-use crate::yaml::{Data, Node};
+use crate::sections::duration;
 use kraken_model::{NodeSet, Path, Registry, Side};
+use kraken_yaml::{Data, Node, Report, near};
 use layercake_schema::Timing;
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -85,16 +84,16 @@ pub(crate) struct Names<'a> {
 pub(crate) fn limits(root: &Node, names: &Names<'_>, report: &mut Report) -> Limits {
     let mut limits = Limits::default();
     let Some(section) = root.get("limits") else { return limits };
-    known(report, section, "limits", &["power_on", "steps", "unavailable"]);
+    report.known(section, "limits", &["power_on", "steps", "unavailable"]);
     if let Some(on) = section.get("power_on") {
         let path = "limits.power_on";
-        known(report, on, path, &["at_once", "every"]);
+        report.known(on, path, &["at_once", "every"]);
         let of = Steps::Named(vec!["power.on".to_owned()]);
         limits.steps.extend(step_limit(on, path, of, Where::default(), report));
     }
     for (index, entry) in members(section, "steps", report).iter().enumerate() {
         let path = format!("limits.steps[{index}]");
-        known(report, entry, &path, &["of", "group", "per", "at_once", "every"]);
+        report.known(entry, &path, &["of", "group", "per", "at_once", "every"]);
         let (of, nodes) = (steps(entry, &path, names, report), place(entry, &path, names, report));
         if let (Some(of), Some(nodes)) = (of, nodes) {
             limits.steps.extend(step_limit(entry, &path, of, nodes, report));
@@ -102,7 +101,7 @@ pub(crate) fn limits(root: &Node, names: &Names<'_>, report: &mut Report) -> Lim
     }
     for (index, entry) in members(section, "unavailable", report).iter().enumerate() {
         let path = format!("limits.unavailable[{index}]");
-        known(report, entry, &path, &["group", "per", "at_most"]);
+        report.known(entry, &path, &["group", "per", "at_most"]);
         let nodes = place(entry, &path, names, report);
         let at_most = portion(entry, &path, report);
         if let (Some(nodes), Some(at_most)) = (nodes, at_most) {
@@ -133,7 +132,7 @@ fn step_limit(
     nodes: Where,
     report: &mut Report,
 ) -> Option<StepLimit> {
-    let at_once: Option<NonZeroU32> = value(report, entry, path, "at_once", "a number from 1");
+    let at_once: Option<NonZeroU32> = report.value(entry, path, "at_once", "a number from 1");
     let every = entry.get("every");
     if at_once.is_none() && entry.get("at_once").is_none() && every.is_none() {
         let what = format!("{path} limits nothing");

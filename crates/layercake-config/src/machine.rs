@@ -1,10 +1,9 @@
 //! What is said of nodes: layers of facts, and what they come to for one node.
 
-use crate::diagnostic::{Pos, Report};
 use crate::sections::ImageValues;
 use crate::template::{Variables, is_template, render};
-use crate::yaml::{Data, Node};
 use kraken_model::{Document, Kind, Path, Registry, Side, Value};
+use kraken_yaml::{Data, Node, Pos, Report};
 use layercake_schema::{image_state, phys_state, run_state};
 use std::collections::BTreeMap;
 
@@ -20,6 +19,17 @@ pub(crate) struct Layer {
 const PARTS: &[&str] =
     &["arch", "platform", "location", "labels", "power", "boot", "net", "want", "images"];
 
+/// What may be said of a node because a module out of process declares it.
+fn parts_of_others(registry: &Registry) -> impl Iterator<Item = &str> + Clone {
+    let own: Vec<String> = layercake_schema::schemas().into_iter().map(|s| s.name).collect();
+    let fields = registry.fields().filter(|(_, field)| field.sides.contains(&Side::Cfg));
+    let others: Vec<&str> = fields
+        .filter(|(schema, _)| own.iter().all(|own| own != schema))
+        .filter_map(|(_, field)| field.pattern.as_str().split('.').next())
+        .collect();
+    others.into_iter()
+}
+
 impl Layer {
     pub(crate) fn read(
         body: &Node,
@@ -30,14 +40,15 @@ impl Layer {
         report: &mut Report,
     ) -> Self {
         let mut layer = Self::default();
-        let known: Vec<&str> = PARTS.iter().chain(extra).copied().collect();
-        crate::sections::known(report, body, path, &known);
+        let others = parts_of_others(registry);
+        let known: Vec<&str> = PARTS.iter().chain(extra).copied().chain(others.clone()).collect();
+        report.known(body, path, &known);
         for (key, at, node) in body.entries() {
             let place = format!("{path}.{key}");
             match key.as_str() {
                 "want" => layer.want(node, &place, images, report),
                 "images" => layer.runs(node, &place, images, report),
-                key if PARTS.contains(&key) => {
+                key if PARTS.contains(&key) || others.clone().any(|other| other == key) => {
                     layer.flatten(key, &place, *at, node, registry, report);
                 }
                 _ => {}
@@ -53,7 +64,7 @@ impl Layer {
         images: &BTreeMap<String, (Pos, ImageValues)>,
         report: &mut Report,
     ) {
-        crate::sections::known(report, node, path, &["power", "image", "images"]);
+        report.known(node, path, &["power", "image", "images"]);
         if let Some(power) = node.get("power") {
             self.power = match power.text() {
                 Some("on" | "true") => Some(true),

@@ -1,9 +1,8 @@
 //! The sections that speak of the cluster as a whole.
 
-use crate::diagnostic::{Pos, Report};
 use crate::journal::Journal;
 use crate::limits::Limits;
-use crate::yaml::{Data, Node};
+use kraken_yaml::{Data, Node, Pos, Report};
 use layercake_schema::{Timing, parse_duration};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -72,47 +71,6 @@ pub struct Settings {
     pub journal: Journal,
 }
 
-pub(crate) fn known(report: &mut Report, node: &Node, path: &str, keys: &[&str]) {
-    if !matches!(node.data, Data::Map(_)) && !node.is_null() {
-        report.add(
-            node.at,
-            path,
-            format!("{path} is not a map"),
-            "names and values belong here",
-            "",
-        );
-    }
-    for (key, at, _) in node.entries() {
-        if !keys.contains(&key.as_str()) {
-            report.unknown(*at, &format!("{path}.{key}"), key, keys.iter().copied());
-        }
-    }
-}
-
-/// A value of a section in its type; says what is wrong with one that does not fit.
-pub(crate) fn value<T: std::str::FromStr>(
-    report: &mut Report,
-    section: &Node,
-    path: &str,
-    key: &str,
-    what: &str,
-) -> Option<T> {
-    let node = section.get(key)?;
-    let parsed = node.text().and_then(|text| text.parse().ok());
-    if parsed.is_none() {
-        let path = format!("{path}.{key}");
-        let shown = node.text().unwrap_or("this");
-        report.add(
-            node.at,
-            &path,
-            format!("{shown:?} cannot be {path}"),
-            format!("it must be {what}"),
-            "",
-        );
-    }
-    parsed
-}
-
 pub(crate) fn network(root: &Node, report: &mut Report) -> Option<Network> {
     const KEYS: &[&str] =
         &["subnet", "gateway", "interface", "server", "http_port", "domain", "dns"];
@@ -121,21 +79,20 @@ pub(crate) fn network(root: &Node, report: &mut Report) -> Option<Network> {
         report.add(root.at, "network", "network is missing", why, "add network: boot: {subnet: …}");
         return None;
     };
-    known(report, section, "network", &["boot"]);
+    report.known(section, "network", &["boot"]);
     let path = "network.boot";
     let Some(boot) = section.get("boot") else {
         report.add(section.at, path, "network.boot is missing", "machines boot from it", "");
         return None;
     };
-    known(report, boot, path, KEYS);
+    report.known(boot, path, KEYS);
     for key in ["subnet", "interface", "server"] {
         if boot.get(key).is_none() {
             let what = format!("{path}.{key} is missing");
             report.add(boot.at, &format!("{path}.{key}"), what, "it has no default", "");
         }
     }
-    let text: Option<String> =
-        value(report, boot, path, "subnet", "a network such as 10.77.0.0/24");
+    let text: Option<String> = report.value(boot, path, "subnet", "a network such as 10.77.0.0/24");
     let subnet = text.and_then(|text| {
         let parsed =
             text.split_once('/').and_then(|(a, p)| Some((a.parse().ok()?, p.parse().ok()?)));
@@ -150,8 +107,8 @@ pub(crate) fn network(root: &Node, report: &mut Report) -> Option<Network> {
         good
     });
     let address = "an IPv4 address";
-    let gateway = value(report, boot, path, "gateway", address);
-    let server = value(report, boot, path, "server", address);
+    let gateway = report.value(boot, path, "gateway", address);
+    let server = report.value(boot, path, "server", address);
     if let (Some((net, prefix)), Some(server)) = (subnet, server)
         && !inside(net, prefix, server)
     {
@@ -159,10 +116,10 @@ pub(crate) fn network(root: &Node, report: &mut Report) -> Option<Network> {
         let why = format!("it is not in {net}/{prefix}");
         report.add(at, "network.boot.server", format!("{server} cannot be the server"), why, "");
     }
-    let interface = value(report, boot, path, "interface", "the name of an interface");
-    let http_port = value(report, boot, path, "http_port", "a port, 1 to 65535");
+    let interface = report.value(boot, path, "interface", "the name of an interface");
+    let http_port = report.value(boot, path, "http_port", "a port, 1 to 65535");
     let http_port = http_port.unwrap_or(DEFAULT_HTTP_PORT);
-    let domain = value(report, boot, path, "domain", "a domain");
+    let domain = report.value(boot, path, "domain", "a domain");
     let mut dns = Vec::new();
     if let Some(Node { data: Data::List(list), .. }) = boot.get("dns") {
         for node in list {
@@ -239,7 +196,7 @@ pub(crate) fn images(
             report.add(*at, &path, format!("{name:?} cannot name an image"), why, "");
             continue;
         }
-        known(report, node, &path, &["image", "command", "env", "systemd"]);
+        report.known(node, &path, &["image", "command", "env", "systemd"]);
         let Some(reference) = node.get("image") else {
             report.add(
                 *at,
@@ -279,7 +236,7 @@ fn image(
     values: &mut ImageValues,
     report: &mut Report,
 ) {
-    let systemd: Option<bool> = value(report, node, path, "systemd", "true or false");
+    let systemd: Option<bool> = report.value(node, path, "systemd", "true or false");
     let kind = systemd.map_or(facts.kind, |yes| if yes { "systemd" } else { "plain" }.to_owned());
     let mut command = facts.command;
     if let Some(given) = node.get("command") {

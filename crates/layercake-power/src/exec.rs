@@ -11,24 +11,17 @@
 //! Anything else is a failure, reported with the last the command wrote to its standard error. A command that
 //! does not end in time is killed with everything it started.
 
-use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rustix::process::{Pid, Signal, kill_process_group};
+use kraken_process::{CommandError, Run, last_words};
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::{Child, Command};
 
 use crate::{
-    BootDevice, Capabilities, CommandError, Console, MachineName, Off, PowerDriver, PowerError,
-    PowerState,
+    BootDevice, Capabilities, Console, MachineName, Off, PowerDriver, PowerError, PowerState,
 };
 
-/// The most that is read of a command's output. An answer is a word.
-const MAX_OUTPUT_BYTES: usize = 4096;
 /// How much of its last words an error repeats.
 const SAID_BYTES: usize = 512;
 /// What `status` may answer.
@@ -74,7 +67,7 @@ impl ExecMachine {
     async fn call(&self, verb: &str) -> Result<String, PowerError> {
         let limit = Duration::from_secs(self.config.timeout_seconds.into());
         let args = [verb, self.machine.as_str()];
-        run(Run::new(&self.config.command, args, limit)).await.map_err(|e| self.failed(verb, e))
+        Run::new(&self.config.command, args, limit).output().await.map_err(|e| self.failed(verb, e))
     }
 
     fn failed(&self, verb: &str, source: CommandError) -> PowerError {
@@ -146,93 +139,4 @@ impl PowerDriver for ExecMachine {
     async fn console(&self) -> Result<Console, PowerError> {
         Err(self.unsupported("attach a console"))
     }
-}
-
-/// One run of a program.
-pub(crate) struct Run {
-    program: PathBuf,
-    args: Vec<OsString>,
-    limit: Duration,
-}
-
-impl Run {
-    pub(crate) fn new<A: AsRef<OsStr>>(
-        program: impl Into<PathBuf>,
-        args: impl IntoIterator<Item = A>,
-        limit: Duration,
-    ) -> Self {
-        let args = args.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
-        Self { program: program.into(), args, limit }
-    }
-}
-
-/// Kills a command with everything it started, unless it was disarmed.
-struct GroupGuard(Option<Pid>);
-
-impl Drop for GroupGuard {
-    fn drop(&mut self) {
-        if let Some(leader) = self.0 {
-            // The leader is not reaped yet, so its id, and the group's, cannot be another's.
-            let _ = kill_process_group(leader, Signal::KILL);
-        }
-    }
-}
-
-/// Runs a program to its end and returns its standard output. Killed when the caller stops waiting.
-pub(crate) async fn run(run: Run) -> Result<String, CommandError> {
-    let Run { program, args, limit } = run;
-    let mut child = Command::new(&program)
-        .args(args)
-        .env_clear()
-        .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
-        .env("LANG", "C")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        // A group of its own, so that a shell script's children can be ended with it.
-        .process_group(0)
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|source| CommandError::Start { program: program.clone(), source })?;
-    let leader = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-    let mut guard = GroupGuard(leader);
-    let Ok(ended) = tokio::time::timeout(limit, finish(&mut child)).await else {
-        return Err(CommandError::Timeout { program, limit });
-    };
-    let ended = ended.map_err(|source| CommandError::Wait { program: program.clone(), source })?;
-    let Some((status, stdout, stderr)) = ended else {
-        return Err(CommandError::TooMuchOutput { program, limit: MAX_OUTPUT_BYTES });
-    };
-    guard.0 = None;
-    if !status.success() {
-        let said = last_words(&stderr, SAID_BYTES);
-        return Err(CommandError::Failed { program, outcome: status.to_string(), said });
-    }
-    Ok(String::from_utf8_lossy(&stdout).into_owned())
-}
-
-type Ended = (std::process::ExitStatus, Vec<u8>, Vec<u8>);
-
-/// `None` when it wrote too much.
-async fn finish(child: &mut Child) -> std::io::Result<Option<Ended>> {
-    let (out, err) = (child.stdout.take(), child.stderr.take());
-    let (out, err) = tokio::try_join!(read_bounded(out), read_bounded(err))?;
-    let (Some(out), Some(err)) = (out, err) else { return Ok(None) };
-    Ok(Some((child.wait().await?, out, err)))
-}
-
-async fn read_bounded(pipe: Option<impl AsyncRead + Unpin>) -> std::io::Result<Option<Vec<u8>>> {
-    let mut bytes = Vec::new();
-    let Some(pipe) = pipe else { return Ok(Some(bytes)) };
-    pipe.take(MAX_OUTPUT_BYTES as u64 + 1).read_to_end(&mut bytes).await?;
-    Ok((bytes.len() <= MAX_OUTPUT_BYTES).then_some(bytes))
-}
-
-/// The end of what a program wrote, on one line and without control characters.
-pub(crate) fn last_words(bytes: &[u8], limit: usize) -> String {
-    let tail = &bytes[bytes.len().saturating_sub(limit)..];
-    let text = String::from_utf8_lossy(tail);
-    let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let line = lines.join("; ").replace(|c: char| c.is_control(), " ");
-    if line.is_empty() { "it said nothing".to_owned() } else { line }
 }

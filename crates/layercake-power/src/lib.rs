@@ -26,8 +26,9 @@ pub mod qmp;
 mod watch;
 
 pub use driver::{BootDevice, Capabilities, Console, Off, PowerDriver, PowerState};
-pub use error::{CommandError, PowerError};
+pub use error::PowerError;
 pub use exec::{ExecConfig, ExecMachine};
+pub use kraken_process::CommandError;
 pub use module::PowerModule;
 pub use name::{InvalidMac, InvalidName, MAX_NAME_LEN, MacAddress, MachineName};
 pub use qemu::{Machine, QemuConfig, QemuHost, QemuMachine};

@@ -126,6 +126,10 @@ impl Module for PowerModule {
         "power"
     }
 
+    fn discovers(&self, path: &Path) -> bool {
+        path.as_str() == REASON
+    }
+
     async fn run(&self, context: Context) {
         let mut subscription = context.subscribe();
         let mut watches = JoinSet::new();

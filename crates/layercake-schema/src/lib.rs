@@ -18,8 +18,9 @@ mod variables;
 pub use facts::{
     IMAGE_KINDS, MAX_CPUS, MAX_IMAGE_BYTES, MAX_MEMORY_MIB, MIN_MEMORY_MIB, POWER_DRIVERS, schemas,
 };
+pub use kraken_model::{DurationError, format_duration, parse_duration};
 pub use mutations::mutations;
-pub use timing::{DurationError, Timing, TimingError, format_duration, parse_duration};
+pub use timing::{Timing, TimingError};
 pub use variables::{boot_state, busy, image_state, phys_state, run_state};
 
 /// The modules that carry mutations out, as their names begin.

@@ -3,9 +3,12 @@
 use crate::limits::limits;
 use crate::logs::Logs;
 use crate::tickets::SyncTickets;
-use kraken::{Identity, IdentityError, Keeper, Kraken, KrakenError, Options, Settings, Tasks};
+use kraken::{
+    Identity, IdentityError, Keeper, Kraken, KrakenError, Module, Options, Settings, Tasks,
+};
 use kraken::{SyncError, SyncOptions, SyncParent};
 use kraken_model::Registry;
+use kraken_modules::Modules;
 use kraken_plan::ModuleSet;
 use kraken_store::{Bounds, StoreError};
 use layercake_boot::hosts::BootFileError;
@@ -35,6 +38,7 @@ const IDENTITY: &str = "identity";
 pub(crate) struct Setup<'a> {
     pub(crate) cluster: &'a Cluster,
     pub(crate) registry: Arc<Registry>,
+    pub(crate) modules: &'a Modules,
     pub(crate) keeper: Keeper,
     pub(crate) images: ImageStore,
     pub(crate) run: &'a Path,
@@ -94,12 +98,7 @@ impl Parent {
         let settings = &cluster.settings;
         let keeper = keeper.bounded(journal_bounds(settings));
         let network = &settings.network;
-        let modules = ModuleSet::new(&registry, layercake_schema::mutations(&settings.timing))
-            .map_err(|p| {
-                ParentError::Mutations(
-                    p.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
-                )
-            })?;
+        let modules = module_set(&registry, setup.modules, settings)?;
         let identity = identity(&keeper).await?;
         let at = SocketAddr::from((network.server, SYNC_PORT));
         let logs = Arc::new(Logs::new());
@@ -127,10 +126,12 @@ impl Parent {
         let power = Arc::new(PowerModule::new(host));
         let service = BootService::start(config, hosts_seen, events)?;
 
+        let mut hosted: Vec<Arc<dyn Module>> = vec![power.clone(), boot.clone(), sync.clone()];
+        hosted.extend(setup.modules.hosted(&registry));
         let options = Options {
             registry,
             modules: Arc::new(modules),
-            hosted: vec![power.clone(), boot.clone(), sync.clone()],
+            hosted,
             keeper,
             settings: engine_settings(cluster),
         };
@@ -194,6 +195,27 @@ impl Parent {
             tasks.ended().await;
         }
     }
+}
+
+/// Every mutation, with those of the modules out of process; what their authors may not have meant
+/// is said.
+fn module_set(
+    registry: &Registry,
+    modules: &Modules,
+    settings: &ClusterSettings,
+) -> Result<ModuleSet, ParentError> {
+    let mut mutations = layercake_schema::mutations(&settings.timing);
+    modules.extend(&mut mutations);
+    let set = ModuleSet::new(registry, mutations).map_err(|problems| {
+        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        ParentError::Mutations(lines.join("; "))
+    })?;
+    if !modules.is_empty() {
+        for finding in kraken_plan::check(&set) {
+            tracing::warn!("the modules together: {finding}");
+        }
+    }
+    Ok(set)
 }
 
 /// The key by which nodes know this parent: made at the first start, kept from then on.

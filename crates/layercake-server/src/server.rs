@@ -7,10 +7,12 @@ use crate::parent::{Parent, ParentError, Setup};
 use axum::http::StatusCode;
 use kraken::{Keeper, Kraken};
 use kraken_model::{Document, NodeId, NodeSet, Registry};
+use kraken_modules::Modules;
 use kraken_store::{Embedded, StoreError};
 use layercake_boot::hosts::BootFileError;
 use layercake_config::{Cluster, Diagnostic};
 use layercake_image::{ImageStore, StoreError as ImageStoreError};
+use layercake_schema::Timing;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io;
@@ -37,6 +39,8 @@ pub struct Config {
     pub run: PathBuf,
     /// Kernel and initramfs of Layer 0, as built by `layercake-minos`.
     pub minos: PathBuf,
+    /// Where the files of modules out of process are; there need not be any.
+    pub modules: PathBuf,
     /// The unix socket of the API.
     pub api_socket: PathBuf,
     /// The loopback address of the API.
@@ -64,6 +68,14 @@ pub enum ServerError {
     /// The schemas contradict each other: a mistake in the program.
     #[error("the schemas contradict each other")]
     Schemas(#[from] kraken_model::RegistryError),
+    /// The files of modules out of process were refused.
+    #[error("the modules in {} were refused:\n{}", dir.display(), lines(wrong))]
+    Modules {
+        /// Where they are.
+        dir: PathBuf,
+        /// Everything that is wrong with them.
+        wrong: Vec<Diagnostic>,
+    },
     /// The API cannot be listened for.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -87,6 +99,11 @@ pub enum ServerError {
     Minos(#[from] BootFileError),
 }
 
+fn lines(wrong: &[Diagnostic]) -> String {
+    let lines: Vec<String> = wrong.iter().map(ToString::to_string).collect();
+    lines.join("\n")
+}
+
 /// A cluster file, as it was applied.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Kept {
@@ -98,6 +115,7 @@ pub(crate) struct Kept {
 pub(crate) struct App {
     config: Config,
     registry: Arc<Registry>,
+    modules: Modules,
     keeper: Keeper,
     pub(crate) images: ImageStore,
     applying: tokio::sync::Mutex<()>,
@@ -125,12 +143,14 @@ impl Server {
             make_private(path)
                 .map_err(|source| ServerError::Directory { path: path.clone(), source })?;
         }
+        let (registry, modules) = declared(&config.modules)?;
         let store = Embedded::open(config.state.join("kraken.redb"))?;
         let images = ImageStore::open(config.state.join("images"))?;
         let listeners = Listeners::open(&config.api_socket, config.api_listen).await?;
         let address = listeners.address().unwrap_or(config.api_listen);
         let app = Arc::new(App {
-            registry: Arc::new(Registry::new(layercake_schema::schemas())?),
+            registry,
+            modules,
             keeper: Keeper::new(Box::new(store)),
             images,
             applying: tokio::sync::Mutex::default(),
@@ -283,6 +303,7 @@ impl App {
             let setup = Setup {
                 cluster,
                 registry: Arc::clone(&self.registry),
+                modules: &self.modules,
                 keeper: self.keeper.clone(),
                 images: self.images.clone(),
                 run: &self.config.run,
@@ -346,6 +367,17 @@ impl App {
         let all = parent.kraken.views().all().into_iter();
         all.filter(|(_, view)| uses(&view.cfg) || uses(&view.dsc)).map(|(node, _)| node).collect()
     }
+}
+
+/// What may stand in a document, with what the modules out of process declare.
+fn declared(dir: &Path) -> Result<(Arc<Registry>, Modules), ServerError> {
+    let mut schemas = layercake_schema::schemas();
+    // Their times do not matter here, their names do.
+    let mutations = layercake_schema::mutations(&Timing::default());
+    let modules = Modules::read(dir, &schemas, &mutations)
+        .map_err(|wrong| ServerError::Modules { dir: dir.to_owned(), wrong })?;
+    schemas.extend(modules.schemas());
+    Ok((Arc::new(Registry::new(schemas)?), modules))
 }
 
 /// Makes a directory that only root may look into: it holds keys and tokens.

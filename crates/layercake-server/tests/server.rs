@@ -222,3 +222,49 @@ fn limits_of_an_applied_file_hold_at_once() {
         server.shutdown().await;
     });
 }
+
+#[test]
+fn a_module_out_of_process_looks_at_nodes_and_bad_ones_are_refused_at_the_start() {
+    in_namespace(|dir| async move {
+        let modules = dir.join("modules.d");
+        std::fs::create_dir(&modules).unwrap();
+        std::fs::write(modules.join("a.yaml"), "module: a\nfacts: { a: { type: numbr } }\n")
+            .unwrap();
+        std::fs::write(modules.join("b.yaml"), "guards: { image.swapp: {} }\n").unwrap();
+        let refused = kraken::chain(&Server::start(config(&dir)).await.err().unwrap());
+        for line in ["a.yaml:2:", "a.yaml:1:", "b.yaml:1:1: module is missing", "\"image.swap\"?"] {
+            assert!(refused.contains(line), "wanted {line}\n{refused}");
+        }
+
+        std::fs::remove_file(modules.join("a.yaml")).unwrap();
+        std::fs::remove_file(modules.join("b.yaml")).unwrap();
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/drain/.");
+        assert!(
+            Command::new("cp").arg("-r").args([&example, &modules]).status().unwrap().success()
+        );
+        let server = Server::start(config(&dir)).await.unwrap();
+        let file = cluster(&dir, TWO).replace("defaults:\n", "defaults:\n  drain_state: IN_USE\n");
+        let (status, applied) = apply(&dir, "", &file).await;
+        assert_eq!(status, 200, "{applied}");
+        let found = tokio::time::timeout(PATIENCE, async {
+            while !ask(&dir, &[], "nodes?nodes=n2").await.1.contains("\"jobs\":0") {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        if found.await.is_err() {
+            let (_, nodes) = ask(&dir, &[], "nodes").await;
+            panic!("nobody looks: {nodes}\n{}", ask(&dir, &[], "modules").await.1);
+        }
+        let (_, nodes) = ask(&dir, &[], "nodes?nodes=drain_state=IN_USE").await;
+        assert!(nodes.contains("\"n2\""), "{nodes}");
+        let (_, all) = ask(&dir, &[], "modules").await;
+        let all: Vec<Value> = serde_json::from_str(&all).unwrap();
+        let names: Vec<_> = all.iter().map(|module| module["name"].as_str().unwrap()).collect();
+        assert_eq!(names, ["power", "boot", "sync", "drain"]);
+        assert_eq!((&all[3]["kind"], &all[3]["state"]), (&"exec".into(), &"running".into()));
+        let wrong = file.replace("IN_USE", "SOMEWHERE");
+        let (status, refused) = apply(&dir, "", &wrong).await;
+        assert!(status == 422 && refused.to_string().contains("IN_USE"), "{refused}");
+        server.shutdown().await;
+    });
+}

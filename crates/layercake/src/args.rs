@@ -54,7 +54,7 @@ pub(crate) enum Verb {
         #[arg(long, value_name = "FILE")]
         save: Option<PathBuf>,
     },
-    /// List nodes or images
+    /// List nodes, images or modules
     #[command(subcommand)]
     Get(Get),
     /// Show everything that is known of nodes: wanted beside discovered
@@ -161,6 +161,9 @@ pub(crate) struct Serve {
     /// Kernel and initramfs of Layer 0, as made by `layercake minos build`
     #[arg(long, value_name = "DIR", default_value = "/var/lib/layercake/minos")]
     pub(crate) minos: PathBuf,
+    /// Where the files of modules out of process are; there need not be any
+    #[arg(long, value_name = "DIR", default_value = "/etc/layercake/modules.d")]
+    pub(crate) modules: PathBuf,
     /// The unix socket of the API; default: api.sock in the run directory
     #[arg(long, value_name = "PATH")]
     pub(crate) api_socket: Option<PathBuf>,
@@ -212,6 +215,8 @@ pub(crate) enum Get {
     },
     /// List images in the server's store
     Images,
+    /// List the modules that take steps for nodes, and how each one is
+    Modules,
 }
 
 #[derive(Debug, Args)]

@@ -28,6 +28,9 @@ pub const COMMAND: &str = "command";
 /// The process id, as long as it runs.
 pub const PID: &str = "pid";
 
+/// How its process ended the last time.
+pub const ENDED: &str = "ended";
+
 /// What may stand in a document of this application.
 ///
 /// # Errors
@@ -40,12 +43,7 @@ pub fn schema() -> Result<Schema, Box<dyn Error>> {
             Field::variable(PROCESS, &["UNKNOWN", "STOPPED", "RUNNING"], "the process")?,
             Field::new(COMMAND, Kind::List(Box::new(text)), &[Side::Cfg], "program, arguments")?,
             Field::new(PID, Kind::Int { min: 1, max: i64::MAX }, &[Side::Dsc], "process id")?,
-            Field::new(
-                "ended",
-                Kind::Text(Format::Any),
-                &[Side::Dsc],
-                "how it ended the last time",
-            )?,
+            Field::new(ENDED, Kind::Text(Format::Any), &[Side::Dsc], "how it ended the last time")?,
         ],
     })
 }
@@ -152,7 +150,7 @@ impl Procs {
         }
         let ended = status.map_or_else(|error| error.to_string(), |status| status.to_string());
         let mut changes = stopped();
-        changes.push(Change::set(Path::known("ended"), ended));
+        changes.push(Change::set(Path::known(ENDED), ended));
         context.discover(&node, changes).await;
     }
 
@@ -172,6 +170,10 @@ pub struct ProcsModule(pub Arc<Procs>);
 impl Module for ProcsModule {
     fn name(&self) -> &str {
         "procs"
+    }
+
+    fn discovers(&self, path: &Path) -> bool {
+        path.as_str() == PID || path.as_str() == ENDED
     }
 
     async fn run(&self, context: Context) {

@@ -167,6 +167,11 @@ impl Module for SyncParent {
         super::MODULE
     }
 
+    /// What nodes say of themselves comes through here.
+    fn discovers(&self, path: &Path) -> bool {
+        path.as_str() == RUN_STATE || (self.options.node_owns)(path)
+    }
+
     async fn run(&self, context: Context) {
         let mut desk = Desk::new(self, context.clone());
         let door = Arc::clone(&self.doorman).serve(context.stop.clone());

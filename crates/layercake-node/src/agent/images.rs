@@ -139,6 +139,10 @@ impl Module for ImageModule {
         layercake_schema::module::IMAGE
     }
 
+    fn discovers(&self, path: &Path) -> bool {
+        path.as_str() == REASON || path.is_under("images")
+    }
+
     async fn run(&self, context: Context) {
         let mut subscription = context.subscribe();
         let mut changes = self.service.changes();

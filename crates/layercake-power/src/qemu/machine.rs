@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use kraken_process::{CommandError, Run};
 use serde_json::Value;
 use tokio::process::Command;
 use tokio::sync::Notify;
@@ -18,11 +19,9 @@ use super::config::{AccelChoice, Machine, Nic};
 use super::host::QemuHost;
 use super::process::Process;
 use super::run_dir::RunDir;
-use crate::exec::{Run, run};
 use crate::qmp::{Connection, QmpError};
 use crate::{
-    BootDevice, Capabilities, CommandError, Console, MachineName, Off, PowerDriver, PowerError,
-    PowerState,
+    BootDevice, Capabilities, Console, MachineName, Off, PowerDriver, PowerError, PowerState,
 };
 
 /// The power of one QEMU machine. A clone is the same machine.
@@ -329,7 +328,7 @@ impl Inner {
         if let Some(Nic { bridge, tap, .. }) = &self.machine.nic {
             let args = ["link", "set", "dev", tap, "master", bridge, "up"];
             let ip = Run::new("ip", args, self.host.patience.network);
-            run(ip).await.map_err(|source| PowerError::Command {
+            ip.output().await.map_err(|source| PowerError::Command {
                 machine: self.name(),
                 doing: format!("plug interface {tap} into bridge {bridge}"),
                 source,

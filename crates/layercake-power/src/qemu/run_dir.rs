@@ -158,7 +158,7 @@ impl RunDir {
     pub(super) fn last_words(&self, since_byte: u64) -> String {
         let log = fs::read(self.qemu_log()).unwrap_or_default();
         let since = usize::try_from(since_byte).unwrap_or(0).min(log.len());
-        crate::exec::last_words(&log[since..], SAID_BYTES)
+        kraken_process::last_words(&log[since..], SAID_BYTES)
     }
 
     fn failed(&self, doing: &'static str, path: PathBuf, source: io::Error) -> PowerError {

@@ -9,6 +9,7 @@ mod console;
 mod events;
 mod images;
 mod local;
+mod modules;
 mod nodes;
 mod plan;
 mod problem;
@@ -26,7 +27,9 @@ pub(crate) use changes::between;
 pub use changes::{Applied, ChangedNode, ChangedValue};
 pub use commands::Commanded;
 pub use kraken::chain;
-pub use kraken::{Cause, Entry, Event, Mark, MarkKind, Marks, Terms, What};
+pub use kraken::{
+    Cause, Entry, Event, Mark, MarkKind, Marks, ModuleState, ModuleStatus, Terms, What,
+};
 pub use kraken::{NodePlan, Plan, PlanSummary};
 pub use kraken_model::Change;
 pub use layercake_image::ImageInfo;
@@ -54,6 +57,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/plan/apply", post(plan::apply).layer(DefaultBodyLimit::max(MAX_PLAN)))
         .route("/v1/power", post(commands::power))
         .route("/v1/command", post(commands::command))
+        .route("/v1/modules", get(modules::list))
         .route("/v1/events", get(events::list))
         .route("/v1/images/{image}", delete(images::remove))
         .layer(DefaultBodyLimit::max(MAX_REQUEST))

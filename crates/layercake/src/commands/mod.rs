@@ -5,6 +5,7 @@ mod console;
 mod events;
 mod image;
 mod minos;
+mod modules;
 mod nodes;
 mod plan;
 mod serve;
@@ -35,6 +36,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
             nodes::get(&client, output, nodes.as_deref(), watch).await
         }
         Verb::Get(Get::Images) | Verb::Image(Image::List) => image::list(&client, output).await,
+        Verb::Get(Get::Modules) => modules::get(&client, output).await,
         Verb::Describe { nodes } => nodes::describe(&client, output, &nodes).await,
         Verb::Explain { nodes } => nodes::explain(&client, output, &nodes).await,
         Verb::Events(asked) => events::run(&client, output, &asked).await,

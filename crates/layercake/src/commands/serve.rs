@@ -12,6 +12,7 @@ pub(crate) async fn run(options: Serve) -> Result<(), Failure> {
         state: options.state,
         run: options.run,
         minos: options.minos,
+        modules: options.modules,
         api_socket: api_socket.clone(),
         api_listen: options.api_listen,
     };

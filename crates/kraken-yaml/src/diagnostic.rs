@@ -1,16 +1,18 @@
-//! What is wrong with a cluster file, and where.
+//! What is wrong with a file, and where.
 
 use serde::Serialize;
 use std::fmt;
 
 /// A place in the file, counted from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub(crate) struct Pos {
-    pub(crate) line: usize,
-    pub(crate) column: usize,
+pub struct Pos {
+    /// The line.
+    pub line: usize,
+    /// The character in the line.
+    pub column: usize,
 }
 
-/// One thing that is wrong with a cluster file.
+/// One thing that is wrong with a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Diagnostic {
     /// The file.
@@ -43,17 +45,20 @@ const MAX: usize = 1000;
 
 /// Everything that was found wrong so far.
 #[derive(Debug)]
-pub(crate) struct Report {
+pub struct Report {
     file: String,
     found: Vec<Diagnostic>,
 }
 
 impl Report {
-    pub(crate) fn new(file: &str) -> Self {
+    /// An empty report on a file.
+    #[must_use]
+    pub fn new(file: &str) -> Self {
         Self { file: file.to_owned(), found: Vec::new() }
     }
 
-    pub(crate) fn add(
+    /// Adds what is wrong at a place, why, and what to do about it. Once for each place and path.
+    pub fn add(
         &mut self,
         at: Pos,
         path: &str,
@@ -79,7 +84,8 @@ impl Report {
         }
     }
 
-    pub(crate) fn unknown<'a>(
+    /// Adds that a key is not known, with the nearest that is.
+    pub fn unknown<'a>(
         &mut self,
         at: Pos,
         path: &str,
@@ -97,14 +103,23 @@ impl Report {
         );
     }
 
-    pub(crate) fn finish(mut self) -> Vec<Diagnostic> {
+    /// Whether nothing was found wrong so far.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.found.is_empty()
+    }
+
+    /// Everything that was found, in the order of the file.
+    #[must_use]
+    pub fn finish(mut self) -> Vec<Diagnostic> {
         self.found.sort_by(|a, b| (a.line, a.column, &a.path).cmp(&(b.line, b.column, &b.path)));
         self.found
     }
 }
 
 /// What was probably meant, or everything that could have been.
-pub(crate) fn near(name: &str, known: &[&str]) -> String {
+#[must_use]
+pub fn near(name: &str, known: &[&str]) -> String {
     let near =
         known.iter().map(|k| (distance(name, k), *k)).min().filter(|(d, k)| *d <= 1 + k.len() / 3);
     match near {

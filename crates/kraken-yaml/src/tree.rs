@@ -9,40 +9,57 @@ const MAX_BYTES: usize = 8 << 20;
 /// How deep maps and lists may lie in each other.
 const MAX_DEPTH: usize = 32;
 
+/// Why there are no anchors and aliases.
+const NO_ALIAS: &str = "nothing may stand for more than is written";
+
+/// A value, with its place.
 #[derive(Clone, Debug)]
-pub(crate) struct Node {
-    pub(crate) at: Pos,
-    pub(crate) data: Data,
+pub struct Node {
+    /// Where it begins.
+    pub at: Pos,
+    /// What it is.
+    pub data: Data,
 }
 
+/// What a value is.
 #[derive(Clone, Debug)]
-pub(crate) enum Data {
+pub enum Data {
     /// Text, and whether it was written without quotes.
     Scalar(String, bool),
+    /// Values in order.
     List(Vec<Node>),
+    /// Names, their places, and values; each name once.
     Map(Vec<(String, Pos, Node)>),
 }
 
 impl Node {
-    pub(crate) fn text(&self) -> Option<&str> {
+    /// The text, when it is some.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
         if let Data::Scalar(text, _) = &self.data { Some(text) } else { None }
     }
 
-    pub(crate) fn is_null(&self) -> bool {
+    /// Whether nothing is said.
+    #[must_use]
+    pub fn is_null(&self) -> bool {
         matches!(&self.data, Data::Scalar(text, true) if matches!(text.as_str(), "" | "~" | "null"))
     }
 
-    pub(crate) fn get(&self, key: &str) -> Option<&Node> {
+    /// The value of a name in a map.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&Node> {
         self.entries().iter().find(|(k, _, _)| k == key).map(|(_, _, node)| node)
     }
 
     /// The entries of a map; none for anything else.
-    pub(crate) fn entries(&self) -> &[(String, Pos, Node)] {
+    #[must_use]
+    pub fn entries(&self) -> &[(String, Pos, Node)] {
         if let Data::Map(entries) = &self.data { entries } else { &[] }
     }
 }
 
-pub(crate) fn read(text: &str, report: &mut Report) -> Option<Node> {
+/// Reads a file; `None` when it cannot be read at all, and then the report says why.
+pub fn read(text: &str, report: &mut Report) -> Option<Node> {
     let start = Pos { line: 1, column: 1 };
     if text.len() > MAX_BYTES {
         report.add(start, "", "the file is too long", format!("it may have {MAX_BYTES} bytes"), "");
@@ -105,7 +122,7 @@ impl<'a> Reader<'a, '_> {
                 (Event::StreamEnd, _) => return Some(()),
                 (Event::DocumentEnd, _) => {}
                 (_, at) => {
-                    self.refuse(at, "a second document", "a cluster file is one document");
+                    self.refuse(at, "a second document", "a file is one document");
                     return None;
                 }
             }
@@ -120,10 +137,10 @@ impl<'a> Reader<'a, '_> {
             Event::Scalar(_, _, 1.., _)
             | Event::MappingStart(_, 1.., _)
             | Event::SequenceStart(_, 1.., _) => {
-                return self.refuse(at, "an anchor", "what is said twice belongs into a group");
+                return self.refuse(at, "an anchor", NO_ALIAS);
             }
             Event::Alias(_) => {
-                return self.refuse(at, "an alias", "what is said twice belongs into a group");
+                return self.refuse(at, "an alias", NO_ALIAS);
             }
             Event::Scalar(text, style, ..) => {
                 Data::Scalar(text.into_owned(), style == ScalarStyle::Plain)

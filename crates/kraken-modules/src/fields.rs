@@ -1,0 +1,107 @@
+//! The variables and facts that a file declares.
+
+use kraken_model::{Field, Format, Kind, Pattern, Side};
+use kraken_yaml::{Data, Node, Pos, Report};
+
+/// What a fact may be.
+const TYPES: &[&str] = &["text", "number", "bool", "list", "choice", "ipv4", "mac"];
+
+/// Where a fact may stand.
+const SIDES: &[(&str, &[Side])] =
+    &[("dsc", &[Side::Dsc]), ("cfg", &[Side::Cfg]), ("both", &[Side::Cfg, Side::Dsc])];
+
+/// The variables of a file, with their places.
+pub(crate) fn variables(root: &Node, report: &mut Report) -> Vec<(Field, Pos)> {
+    let mut fields = Vec::new();
+    for (name, at, body) in root.get("variables").map(Node::entries).unwrap_or_default() {
+        let path = format!("variables.{name}");
+        report.known(body, &path, &["values", "about"]);
+        let values = body.get("values").and_then(words);
+        let mut distinct = values.clone().unwrap_or_default();
+        distinct.sort_unstable();
+        distinct.dedup();
+        let all = values.as_ref().map_or(0, Vec::len);
+        if all < 2 || distinct.len() != all {
+            let why = "a variable has two values at least, each once; the first means unknown";
+            let hint = "write values: [UNKNOWN, ONE, OTHER]";
+            report.add(*at, &path, format!("{path} has no values"), why, hint);
+            continue;
+        }
+        let values: Vec<&str> = values.iter().flatten().map(String::as_str).collect();
+        match Field::variable(name, &values, about(body)) {
+            Ok(field) => fields.push((field, *at)),
+            Err(error) => {
+                report.add(*at, &path, "this is no address", error.to_string(), "");
+            }
+        }
+    }
+    fields
+}
+
+/// The facts of a file, with their places.
+pub(crate) fn facts(root: &Node, report: &mut Report) -> Vec<(Field, Pos)> {
+    let mut fields = Vec::new();
+    for (name, at, body) in root.get("facts").map(Node::entries).unwrap_or_default() {
+        let path = format!("facts.{name}");
+        report.known(body, &path, &["type", "side", "min", "max", "values", "about"]);
+        let kind = kind(body, &path, report);
+        let side = body.get("side").map_or(Some("dsc"), Node::text);
+        let sides = SIDES.iter().find(|(name, _)| Some(*name) == side);
+        if sides.is_none() {
+            let place = body.get("side").map_or(*at, |node| node.at);
+            let why = "a fact is discovered, configured, or both";
+            let hint = "write dsc, cfg or both";
+            report.add(place, &path, format!("{path}.side is no side"), why, hint);
+        }
+        let (Some(kind), Some((_, sides))) = (kind, sides) else { continue };
+        match Pattern::new(name) {
+            Ok(pattern) => {
+                fields.push((Field { pattern, kind, sides, about: about(body).to_owned() }, *at));
+            }
+            Err(error) => report.add(*at, &path, "this is no address", error.to_string(), ""),
+        }
+    }
+    fields
+}
+
+fn kind(body: &Node, path: &str, report: &mut Report) -> Option<Kind> {
+    let text = body.get("type").map_or(Some("text"), Node::text).unwrap_or_default();
+    Some(match text {
+        "text" => Kind::Text(Format::Any),
+        "ipv4" => Kind::Text(Format::Ipv4),
+        "mac" => Kind::Text(Format::Mac),
+        "bool" => Kind::Bool,
+        "list" => Kind::List(Box::new(Kind::Text(Format::Any))),
+        "number" => Kind::Int {
+            min: report.value(body, path, "min", "a whole number").unwrap_or(i64::MIN),
+            max: report.value(body, path, "max", "a whole number").unwrap_or(i64::MAX),
+        },
+        "choice" => {
+            let Some(words) = body.get("values").and_then(words).filter(|w| !w.is_empty()) else {
+                let what = format!("{path}.values is missing");
+                report.add(body.at, path, what, "it is chosen from them", "add values: [a, b]");
+                return None;
+            };
+            // Schemas live as long as the program, and are read once.
+            let words: Vec<&'static str> =
+                words.into_iter().map(|word| &*Box::leak(word.into_boxed_str())).collect();
+            Kind::Text(Format::Choice(Box::leak(words.into_boxed_slice())))
+        }
+        _ => {
+            let at = body.get("type").map_or(body.at, |node| node.at);
+            let what = format!("{path}.type is no type");
+            report.add(at, path, what, "a fact has one", format!("there is {}", TYPES.join(", ")));
+            return None;
+        }
+    })
+}
+
+fn about(body: &Node) -> &str {
+    body.get("about").and_then(Node::text).unwrap_or_default()
+}
+
+/// A list of words; nothing when it is none.
+pub(crate) fn words(node: &Node) -> Option<Vec<String>> {
+    let Data::List(list) = &node.data else { return None };
+    list.iter().map(|word| word.text().map(str::to_owned)).collect()
+}

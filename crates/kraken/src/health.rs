@@ -1,0 +1,186 @@
+//! How a module is: whether it runs, how often it was started again, and what was not taken from it.
+
+use serde::{Deserialize, Serialize};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// The pause before a module that broke off is started again; it doubles with every further time.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// The longest such pause.
+const PAUSE_CAP: Duration = Duration::from_secs(60);
+
+/// A module that ran this long before it broke off is met as one that never did.
+const STEADY: Duration = Duration::from_secs(120);
+
+/// The most that is kept of an error, in bytes.
+const MAX_ERROR_BYTES: usize = 1024;
+
+/// What a module is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ModuleState {
+    /// It is being started.
+    #[default]
+    Starting,
+    /// It runs.
+    Running,
+    /// It broke off, and is started again after a pause.
+    BackOff,
+    /// It has nothing more to watch. It still takes steps.
+    Idle,
+}
+
+/// How a module is, for a person.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModuleStatus {
+    /// Its name.
+    pub name: String,
+    /// How it is run: `in process`, `exec`, `grpc`.
+    pub kind: String,
+    /// What it is doing.
+    pub state: ModuleState,
+    /// How often it broke off since the start of the application.
+    pub restarts: u64,
+    /// How many discoveries of it were taken.
+    pub discoveries: u64,
+    /// How many values were not taken from it: never declared, outside the schema, or of a node
+    /// that is not there.
+    pub refused: u64,
+    /// What went wrong last, if anything ever did.
+    pub last_error: Option<String>,
+}
+
+/// The health of one module, shared by everything that has to do with it.
+#[derive(Debug)]
+pub struct Health {
+    status: Mutex<ModuleStatus>,
+}
+
+impl Health {
+    pub(crate) fn new(name: &str, kind: &str) -> Arc<Self> {
+        Arc::new(Self {
+            status: Mutex::new(ModuleStatus {
+                name: name.to_owned(),
+                kind: kind.to_owned(),
+                state: ModuleState::Starting,
+                restarts: 0,
+                discoveries: 0,
+                refused: 0,
+                last_error: None,
+            }),
+        })
+    }
+
+    /// How it is now.
+    #[must_use]
+    pub fn status(&self) -> ModuleStatus {
+        self.change(|status| status.clone())
+    }
+
+    /// It runs.
+    pub fn running(&self) {
+        self.change(|status| status.state = ModuleState::Running);
+    }
+
+    /// It broke off and will be started again.
+    pub fn broke_off(&self, reason: &str) {
+        let name = self.change(|status| {
+            status.state = ModuleState::BackOff;
+            status.restarts += 1;
+            status.last_error = Some(shorten(reason));
+            status.name.clone()
+        });
+        tracing::error!(module = name, reason, "a module broke off; it is started again");
+    }
+
+    /// Something went wrong that did not end it.
+    pub fn trouble(&self, reason: &str) {
+        let news = self.change(|status| {
+            let reason = shorten(reason);
+            let is_news = status.last_error.as_ref() != Some(&reason);
+            status.last_error = Some(reason);
+            is_news.then(|| status.name.clone())
+        });
+        // What goes wrong every few seconds is said once.
+        if let Some(module) = news {
+            tracing::warn!(module, reason, "a module is in trouble");
+        }
+    }
+
+    /// Something it said was not taken.
+    pub fn refuse(&self, reason: &str) {
+        let (module, refused) = self.change(|status| {
+            status.refused += 1;
+            status.last_error = Some(shorten(&format!("refused: {reason}")));
+            (status.name.clone(), status.refused)
+        });
+        // Whoever lies without end fills no log.
+        if refused.is_power_of_two() {
+            tracing::warn!(module, refused, reason, "refused what a module discovered");
+        }
+    }
+
+    pub(crate) fn idle(&self) {
+        self.change(|status| status.state = ModuleState::Idle);
+    }
+
+    pub(crate) fn taken(&self) {
+        self.change(|status| status.discoveries += 1);
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut ModuleStatus) -> T) -> T {
+        change(&mut self.status.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn shorten(text: &str) -> String {
+    let mut end = text.len().min(MAX_ERROR_BYTES);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
+}
+
+/// How long to wait before something that broke off is started again.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pauses {
+    in_a_row: u32,
+}
+
+impl Pauses {
+    /// The next pause, after it had run for this long.
+    pub fn after(&mut self, ran: Duration) -> Duration {
+        if ran >= STEADY {
+            self.in_a_row = 0;
+        }
+        let pause = PAUSE.saturating_mul(1 << self.in_a_row.min(16)).min(PAUSE_CAP);
+        self.in_a_row = self.in_a_row.saturating_add(1);
+        pause
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_a_cap_and_begin_anew_after_a_steady_run() {
+        let mut pauses = Pauses::default();
+        let short = Duration::from_secs(1);
+        let first: Vec<_> = (0..3).map(|_| pauses.after(short)).collect();
+        assert_eq!(first, [PAUSE, PAUSE * 2, PAUSE * 4]);
+        for _ in 0..100 {
+            assert!(pauses.after(short) <= PAUSE_CAP);
+        }
+        assert_eq!(pauses.after(short), PAUSE_CAP);
+        assert_eq!(pauses.after(STEADY), PAUSE);
+    }
+
+    #[test]
+    fn an_endless_error_is_kept_short() {
+        let health = Health::new("m", "exec");
+        health.trouble(&"ä".repeat(MAX_ERROR_BYTES));
+        assert!(health.status().last_error.is_some_and(|e| e.len() <= MAX_ERROR_BYTES));
+    }
+}

@@ -1,0 +1,110 @@
+//! Hosting modules: what each of them may say, and its being started again when it broke off.
+
+use crate::health::{Health, ModuleState, ModuleStatus, Pauses};
+use crate::module::{Context, Module};
+use kraken_model::Path;
+use kraken_plan::ModuleSet;
+use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
+use tokio::task::{JoinError, JoinSet};
+
+/// How many discoveries of one module wait for the engine before the module waits too: a part of
+/// the queue, so that one that floods leaves room for the others.
+const PLACES: usize = 256;
+
+/// How long a module may take to end when the application does.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// A module that runs here, and what it sees of the application.
+#[derive(Clone)]
+pub(crate) struct Hosted {
+    pub(crate) module: Arc<dyn Module>,
+    pub(crate) context: Context,
+}
+
+/// What belongs to one module, wherever it speaks.
+pub(crate) struct Desk {
+    pub(crate) health: Arc<Health>,
+    pub(crate) places: Arc<Semaphore>,
+    moves: BTreeSet<Path>,
+    module: Arc<dyn Module>,
+}
+
+impl Desk {
+    /// Whether a value at this address is its to discover.
+    pub(crate) fn may_discover(&self, path: &Path) -> bool {
+        self.moves.contains(path) || self.module.discovers(path)
+    }
+}
+
+impl Hosted {
+    pub(crate) fn new(module: Arc<dyn Module>, set: &ModuleSet, context: &Context) -> Self {
+        let name = module.name();
+        let own = set.mutations().filter(|(_, mutation)| *mutation.module == *name);
+        let moves = own.flat_map(|(_, m)| m.effects.iter().map(|e| e.variable.clone())).collect();
+        let desk = Desk {
+            health: Health::new(name, module.kind()),
+            places: Arc::new(Semaphore::new(PLACES)),
+            moves,
+            module: Arc::clone(&module),
+        };
+        let context = context.at(name, desk);
+        Self { module, context }
+    }
+
+    pub(crate) fn status(&self) -> Option<ModuleStatus> {
+        self.context.health().map(Health::status)
+    }
+
+    /// Runs the module until the application ends; one that panics is started again after a pause.
+    /// What it does not say meanwhile is all that is lost: its steps are still taken.
+    pub(crate) async fn keep_running(self) {
+        let Some(health) = self.context.health() else { return };
+        let stop = self.context.stop.clone();
+        let mut pauses = Pauses::default();
+        loop {
+            let began = Instant::now();
+            let (module, context) = (Arc::clone(&self.module), self.context.clone());
+            let mut running = JoinSet::new();
+            health.running();
+            running.spawn(async move { module.run(context).await });
+            let too_late = async {
+                stop.cancelled().await;
+                tokio::time::sleep(GRACE).await;
+            };
+            let ended = tokio::select! {
+                ended = running.join_next() => ended,
+                () = too_late => {
+                    tracing::warn!(module = self.module.name(), "did not end; it is dropped");
+                    return;
+                }
+            };
+            let Some(Err(error)) = ended else {
+                if health.status().state == ModuleState::Running {
+                    health.idle();
+                }
+                return;
+            };
+            health.broke_off(&format!("it panicked: {}", panic_text(error)));
+            tokio::select! {
+                () = tokio::time::sleep(pauses.after(began.elapsed())) => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+}
+
+/// What a task said when it panicked.
+pub(crate) fn panic_text(error: JoinError) -> String {
+    let Ok(panic) = error.try_into_panic().map(AssertUnwindSafe) else {
+        return "it was cancelled".to_owned();
+    };
+    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(text), _) => (*text).to_owned(),
+        (_, Some(text)) => text.clone(),
+        _ => "without a word".to_owned(),
+    }
+}

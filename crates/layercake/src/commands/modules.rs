@@ -1,0 +1,39 @@
+//! `layercake get modules`.
+
+use super::Failure;
+use crate::args::Output;
+use crate::client::Client;
+use crate::show;
+use layercake_server::api::{ModuleState, ModuleStatus};
+
+pub(crate) async fn get(client: &Client, output: Output) -> Result<(), Failure> {
+    let modules: Vec<ModuleStatus> = client.get("/v1/modules").await?;
+    let names = || modules.iter().map(|module| module.name.clone()).collect();
+    show::answer(output, &serde_json::to_value(&modules)?, || table(&modules), names);
+    Ok(())
+}
+
+fn table(modules: &[ModuleStatus]) -> String {
+    let header = ["NAME", "KIND", "STATE", "RESTARTS", "DISCOVERIES", "REFUSED", "LAST ERROR"];
+    let row = |module: &ModuleStatus| {
+        vec![
+            module.name.clone(),
+            module.kind.clone(),
+            state(module.state).to_owned(),
+            module.restarts.to_string(),
+            module.discoveries.to_string(),
+            module.refused.to_string(),
+            module.last_error.clone().unwrap_or_else(|| "-".to_owned()),
+        ]
+    };
+    show::table(&header, modules.iter().map(row))
+}
+
+fn state(state: ModuleState) -> &'static str {
+    match state {
+        ModuleState::Starting => "starting",
+        ModuleState::Running => "running",
+        ModuleState::BackOff => "back-off",
+        ModuleState::Idle => "idle",
+    }
+}
