@@ -100,6 +100,9 @@ impl Parent {
                     p.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
                 )
             })?;
+        for finding in kraken_plan::check(&modules) {
+            tracing::warn!(%finding, "look at the mutations: `layercake graph check`");
+        }
         let identity = identity(&keeper).await?;
         let at = SocketAddr::from((network.server, SYNC_PORT));
         let logs = Arc::new(Logs::new());

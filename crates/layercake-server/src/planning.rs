@@ -7,6 +7,7 @@ use axum::http::StatusCode;
 use kraken::{Outlook, Settings};
 use kraken_plan::ModuleSet;
 use layercake_config::Cluster;
+use layercake_schema::Timing;
 use std::sync::Arc;
 
 /// How many reasons are given why a plan no longer holds.
@@ -35,13 +36,27 @@ impl App {
     }
 
     fn outlook_on_nothing(&self, cluster: &Cluster) -> Result<Outlook, Problem> {
-        let mutations = layercake_schema::mutations(&cluster.settings.timing);
-        let set = ModuleSet::new(self.registry(), mutations).map_err(|problems| {
+        let set = self.modules(&cluster.settings.timing)?;
+        Ok(Outlook::empty(Arc::new(set), &Settings::default()))
+    }
+
+    fn modules(&self, timing: &Timing) -> Result<ModuleSet, Problem> {
+        ModuleSet::new(self.registry(), layercake_schema::mutations(timing)).map_err(|problems| {
             let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
             let title = "the mutations cannot be used";
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, title, problems.join("; "))
-        })?;
-        Ok(Outlook::empty(Arc::new(set), &Settings::default()))
+        })
+    }
+
+    /// Looks at the mutations: those that run, or before the first cluster file those that will.
+    pub(crate) fn with_modules<T>(
+        &self,
+        look: impl FnOnce(&ModuleSet) -> Result<T, Problem>,
+    ) -> Result<T, Problem> {
+        match self.kraken() {
+            Ok(kraken) => look(kraken.modules()),
+            Err(_) => look(&self.modules(&Timing::default())?),
+        }
     }
 
     /// Applies what was planned, unless something has moved on since.
