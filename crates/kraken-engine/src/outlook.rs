@@ -3,9 +3,10 @@
 
 use crate::experience::Learned;
 use crate::forecast::{Forecast, Walker};
+use crate::status::{Sentence, Status};
 use crate::{Engine, Limit, Settings};
-use kraken_model::{Document, NodeId, Path};
-use kraken_plan::{Context, Facts, Goal, State};
+use kraken_model::{Document, Millis, NodeId, Path};
+use kraken_plan::{Context, Explanation, Facts, Goal, State};
 use kraken_plan::{Costs, ModuleSet, MutationId, PolicyCache, explain};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
@@ -217,7 +218,13 @@ impl Outlook {
         let end = path.iter().fold(state, |state, id| set.after(*id, state, facts));
         let mut stops = None;
         if !set.fulfils(end, goal) {
-            let new = || explain(set, goal, facts, costs, state).to_string();
+            let new = || match explain(set, goal, facts, costs, state) {
+                Explanation::NoWay { blocked_by, missing } => {
+                    let status = Status::NoWay { blocked_by, missing };
+                    Sentence { status: &status, now: Millis(0) }.to_string()
+                }
+                other => other.to_string(),
+            };
             // What was given up is a reason of its own; without, nodes that look alike have the same.
             stops = Some(match costs.blocked().next() {
                 None => desk.reasons.entry((goal, facts, state)).or_insert_with(new).clone(),
