@@ -3,7 +3,7 @@
 use crate::experience::KindId;
 use crate::node::{Node, Standing};
 use crate::status::{Failed, For, In, Sentence, Status, Want, joined, opening};
-use crate::{Engine, Experience, Mark, Marks};
+use crate::{Engine, Experience, Mark, MarkKind, Marks};
 use kraken_model::{Millis, NodeId, Path};
 use kraken_plan::{Context, Costs, MutationId, Obstacle, explain};
 use serde::Serialize;
@@ -248,6 +248,15 @@ impl Engine {
 }
 
 impl Explanation {
+    /// Whether the status tells of a mark already.
+    fn stands_for(&self, kind: MarkKind) -> bool {
+        match self.status {
+            Status::Held { .. } => kind == MarkKind::Hold,
+            Status::Frozen { .. } => kind == MarkKind::Freeze,
+            _ => false,
+        }
+    }
+
     /// Whether the status tells of a failure already.
     fn says(&self, failure: &FailureView) -> bool {
         match &self.status {
@@ -300,7 +309,7 @@ impl fmt::Display for Explanation {
             };
             writeln!(f, "  {mutation} failed{}: {reason}; {again}", Failed(*failures))?;
         }
-        for (kind, mark) in self.marks.iter() {
+        for (kind, mark) in self.marks.iter().filter(|(kind, _)| !self.stands_for(*kind)) {
             writeln!(f, "  {kind} by {mark}")?;
         }
         if !self.stale.is_empty() && !matches!(self.status, Status::Stale { .. }) {

@@ -132,7 +132,7 @@ impl Listener {
                 self.input(Input::Finished { id: order.id, result: Err(failure) });
             }
             Act::Hold(n, true) => {
-                self.command(Command::Hold { node: name(n), terms: Terms::default() })
+                self.command(Command::Hold { node: name(n), terms: Terms::default() });
             }
             Act::Hold(n, false) => self.command(Command::Release { node: name(n) }),
             Act::Pass(millis) => self.pass(millis),

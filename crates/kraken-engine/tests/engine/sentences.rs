@@ -2,7 +2,7 @@
 
 use crate::words::*;
 use kraken_engine::Input;
-use kraken_engine::{Command, Group, Limit, Role, Scope, Settings, Share, Storm};
+use kraken_engine::{Command, Group, Limit, Role, Scope, Settings, Share, Storm, Terms};
 use kraken_model::{Document, Path};
 use std::sync::Arc;
 
@@ -165,19 +165,32 @@ fn a_step_that_failed_and_one_that_is_given_up() {
 #[test]
 fn a_node_that_operators_keep() {
     let mut bench = to_be_switched_off(Settings::default());
-    bench.command(Command::Freeze);
+    let terms = Terms { why: Some("the chiller is down".into()), until: None };
+    bench.command(Command::Freeze { node: None, terms: terms.clone() });
     bench.configure("n2", off());
     bench.discover("n2", &[("phys_state", "ON")]);
-    let text = bench.explain("n2").to_string();
-    let lines: Vec<&str> = text.lines().collect();
-    assert!(lines[0].contains("frozen by operator, and power.off is: thaw to go on"), "{text}");
-    bench.command(Command::Hold { node: node("n2") });
-    let text = bench.explain("n2").to_string();
-    assert!(
-        text.starts_with("n2: is held by operator; power.off would be next: release"),
-        "{text}"
+    says(
+        &mut bench,
+        "n2",
+        &[
+            "n2: what is disruptive is frozen by operator (the chiller is down), and power.off is: thaw to go on",
+            "  like this for 0.0 s",
+            "  should be: phys_state = OFF (is ON)",
+            "  next power.off by its parent (phys_state: ON -> OFF, disruptive), takes 3.0 s",
+        ],
     );
-    assert!(text.contains("disruptive), takes 3.0 s"), "{text}");
+    bench.command(Command::Hold { node: node("n2"), terms });
+    says(
+        &mut bench,
+        "n2",
+        &[
+            "n2: is held by operator (the chiller is down); power.off would be next: release it to go on",
+            "  like this for 0.0 s",
+            "  should be: phys_state = OFF (is ON)",
+            "  next power.off by its parent (phys_state: ON -> OFF, disruptive), takes 3.0 s",
+            "  frozen by operator (the chiller is down)",
+        ],
+    );
 }
 
 #[test]
