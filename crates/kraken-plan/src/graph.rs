@@ -198,7 +198,7 @@ impl Graph {
         if self.node.is_none() {
             lines.extend(edge.requires.iter().map(|guard| format!("needs {guard}")));
             lines.extend(edge.excludes.iter().map(|guard| format!("not while {guard}")));
-        } else if self.begins_here(edge) {
+        } else if edge.step.is_none() && self.begins_here(edge) {
             lines.extend(edge.closed.iter().map(|why| format!("closed: {why}")));
         }
         lines
