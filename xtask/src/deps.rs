@@ -41,6 +41,7 @@ const PACKAGES: &[Package] = &[
     package("tftp-hpa", "/usr/bin/tftp", "a TFTP client to test against"),
     package("atftp", "/usr/bin/atftp", "another TFTP client, with other options"),
     package("curl", "/usr/bin/curl", "an HTTP client to test against"),
+    package("graphviz", "/usr/bin/dot", "draws the graph of mutations"),
     package("socat", "/usr/bin/socat", "talks to sockets by hand"),
 ];
 

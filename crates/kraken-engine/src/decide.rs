@@ -2,7 +2,7 @@
 
 use crate::gates::{Candidate, Place};
 use crate::node::{Node, Standing};
-use crate::status::Want;
+use crate::status::{Failed, Want};
 use crate::{Engine, Output, Role, What};
 use kraken_model::Millis;
 use kraken_plan::{Context, MutationId, State, Step};
@@ -163,7 +163,7 @@ impl Engine {
             .given_up()
             .map(|t| {
                 let name = &self.set.mutation(t.mutation).name;
-                format!("{name} failed {} times in a row, the last time: {}", t.failures, t.reason)
+                format!("{name} failed{}: {}", Failed(t.failures), t.reason)
             })
             .collect();
         reasons.join("; ")

@@ -2,8 +2,8 @@
 
 use crate::experience::KindId;
 use crate::node::{Node, Standing};
-use crate::status::{In, Sentence, Status, Want, joined};
-use crate::{Engine, Experience, Mark, Marks};
+use crate::status::{Failed, For, In, Sentence, Status, Want, joined, opening};
+use crate::{Engine, Experience, Mark, MarkKind, Marks};
 use kraken_model::{Millis, NodeId, Path};
 use kraken_plan::{Context, Costs, MutationId, Obstacle, explain};
 use serde::Serialize;
@@ -247,32 +247,72 @@ impl Engine {
     }
 }
 
+impl Explanation {
+    /// Whether the status tells of a mark already.
+    fn stands_for(&self, kind: MarkKind) -> bool {
+        match self.status {
+            Status::Held { .. } => kind == MarkKind::Hold,
+            Status::Frozen { .. } => kind == MarkKind::Freeze,
+            _ => false,
+        }
+    }
+
+    /// Whether the status tells of a failure already.
+    fn says(&self, failure: &FailureView) -> bool {
+        match &self.status {
+            Status::BackOff { mutation, .. } => *mutation == failure.mutation,
+            Status::Quarantined { .. } => failure.retry_at.is_none(),
+            _ => false,
+        }
+    }
+}
+
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let now = self.at;
         writeln!(f, "{}: {}", self.node, Sentence { status: &self.status, now })?;
+        if self.status != Status::Converged {
+            writeln!(f, "  like this for {}", For { since: self.since, now })?;
+        }
+        if let Status::NoWay { blocked_by, .. } = &self.status
+            && let Some(changes) = opening(blocked_by)
+        {
+            writeln!(f, "  a way opens when {changes}")?;
+        }
         if !self.missing.is_empty() {
             writeln!(f, "  should be: {}", joined(&self.missing, ", "))?;
         }
-        for step in &self.next {
-            write!(f, "  then {step}, done {}", In { now, then: step.done })?;
+        for (place, step) in self.next.iter().enumerate() {
+            let is_first = place == 0;
+            let when = match &self.status {
+                Status::Running { .. } if is_first => "now",
+                _ if is_first => "next",
+                _ => "then",
+            };
+            write!(f, "  {when} {step}, ")?;
+            match self.status.has_no_end() {
+                true => write!(f, "takes {}", For { since: step.begins, now: step.done })?,
+                false if step.done <= now => f.write_str("should be done by now")?,
+                false => write!(f, "done {}", In { now, then: step.done })?,
+            }
             match &step.experience {
                 Some(known) => writeln!(f, " ({known})")?,
                 None => writeln!(f)?,
             }
         }
-        for failure in &self.failures {
+        for failure in self.failures.iter().filter(|failure| !self.says(failure)) {
             let FailureView { mutation, failures, reason, retry_at } = failure;
             let again = match retry_at {
+                Some(then) if *then <= now => "may be tried again".to_owned(),
                 Some(then) => format!("again {} at the earliest", In { now, then: *then }),
                 None => "given up".to_owned(),
             };
-            writeln!(f, "  {mutation} failed {failures} times in a row ({reason}): {again}")?;
+            writeln!(f, "  {mutation} failed{}: {reason}; {again}", Failed(*failures))?;
         }
-        for (kind, mark) in self.marks.iter() {
+        for (kind, mark) in self.marks.iter().filter(|(kind, _)| !self.stands_for(*kind)) {
             writeln!(f, "  {kind} by {mark}")?;
         }
-        if !self.stale.is_empty() {
+        if !self.stale.is_empty() && !matches!(self.status, Status::Stale { .. }) {
             writeln!(f, "  known from before the restart only: {}", joined(&self.stale, ", "))?;
         }
         Ok(())

@@ -3,9 +3,10 @@
 
 use crate::experience::Learned;
 use crate::forecast::{Forecast, Walker};
+use crate::status::{Sentence, Status};
 use crate::{Engine, Limit, Settings};
-use kraken_model::{Document, NodeId, Path};
-use kraken_plan::{Context, Facts, Goal, State};
+use kraken_model::{Document, Millis, NodeId, Path};
+use kraken_plan::{Context, Explanation, Facts, Goal, State};
 use kraken_plan::{Costs, ModuleSet, MutationId, PolicyCache, explain};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
@@ -217,7 +218,13 @@ impl Outlook {
         let end = path.iter().fold(state, |state, id| set.after(*id, state, facts));
         let mut stops = None;
         if !set.fulfils(end, goal) {
-            let new = || explain(set, goal, facts, costs, state).to_string();
+            let new = || match explain(set, goal, facts, costs, state) {
+                Explanation::NoWay { blocked_by, missing } => {
+                    let status = Status::NoWay { blocked_by, missing };
+                    Sentence { status: &status, now: Millis(0) }.to_string()
+                }
+                other => other.to_string(),
+            };
             // What was given up is a reason of its own; without, nodes that look alike have the same.
             stops = Some(match costs.blocked().next() {
                 None => desk.reasons.entry((goal, facts, state)).or_insert_with(new).clone(),
@@ -323,39 +330,39 @@ impl Plan {
     }
 
     /// What of this plan no longer holds where another is what would be done now: each node whose
-    /// next step, disruption or end is another, for a person.
+    /// next step, disruption or end is another, and why, for a person.
     #[must_use]
-    pub fn outdated(&self, now: &Self) -> Vec<String> {
-        let find = |node: &NodeId| {
-            let at = now.nodes.binary_search_by(|other| other.node.cmp(node)).ok()?;
-            Some(&now.nodes[at])
-        };
+    pub fn outdated(&self, now: &Self) -> Vec<(NodeId, String)> {
         let differs = |then: &NodePlan| {
-            let Some(other) = find(&then.node) else {
-                return Some(format!("{}: nothing about it would change any more", then.node));
+            let Ok(at) = now.nodes.binary_search_by(|other| other.node.cmp(&then.node)) else {
+                return Some("nothing about it would change any more".to_owned());
             };
-            if then.steps.first() != other.steps.first() {
-                let (was, is) = (then.begins_with(), other.begins_with());
-                return Some(format!("{}: it was to begin with {was}, now {is}", other.node));
-            }
-            let disruption = |plan: &Self, node: &NodePlan| match &plan.disruption(node)[..] {
-                [] => "nothing".to_owned(),
-                steps => steps.join(", "),
-            };
-            let (before, after) = (disruption(self, then), disruption(now, other));
-            if before != after {
-                let node = &other.node;
-                return Some(format!("{node}: it was to be disrupted by {before}, now by {after}"));
-            }
-            let stops = other.stops.as_ref().filter(|_| then.stops.is_none());
-            stops.map(|stops| format!("{}: {stops}", other.node))
+            self.differs(then, now, &now.nodes[at])
         };
-        let new = |other: &&NodePlan| {
+        let differing =
+            self.nodes.iter().filter_map(|then| Some((then.node.clone(), differs(then)?)));
+        let is_new = |other: &&NodePlan| {
             self.nodes.binary_search_by(|then| then.node.cmp(&other.node)).is_err()
         };
-        let new = now.nodes.iter().filter(new);
-        let new = new.map(|other| format!("{}: it was not in the plan", other.node));
-        self.nodes.iter().filter_map(differs).chain(new).collect()
+        let new = now.nodes.iter().filter(is_new);
+        let new = new.map(|other| (other.node.clone(), "it was not in the plan".to_owned()));
+        differing.chain(new).collect()
+    }
+
+    fn differs(&self, then: &NodePlan, now: &Self, other: &NodePlan) -> Option<String> {
+        if then.steps.first() != other.steps.first() {
+            let (was, is) = (then.begins_with(), other.begins_with());
+            return Some(format!("it was to begin with {was}, now {is}"));
+        }
+        let disruption = |plan: &Self, node: &NodePlan| match &plan.disruption(node)[..] {
+            [] => "nothing".to_owned(),
+            steps => steps.join(", "),
+        };
+        let (before, after) = (disruption(self, then), disruption(now, other));
+        if before != after {
+            return Some(format!("it was to be disrupted by {before}, now by {after}"));
+        }
+        other.stops.clone().filter(|_| then.stops.is_none())
     }
 }
 

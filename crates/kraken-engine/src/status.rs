@@ -2,7 +2,7 @@
 
 use crate::{Expected, Mark};
 use kraken_model::{Millis, Path};
-use kraken_plan::Obstacle;
+use kraken_plan::{Context, Obstacle};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
@@ -123,6 +123,21 @@ pub enum Status {
     },
 }
 
+impl Status {
+    /// Whether it lasts until something happens that no clock tells of.
+    pub(crate) fn has_no_end(&self) -> bool {
+        matches!(
+            self,
+            Self::Held { .. }
+                | Self::Frozen { .. }
+                | Self::Stale { .. }
+                | Self::StormHold { .. }
+                | Self::Queued { .. }
+                | Self::NoWay { .. }
+        )
+    }
+}
+
 /// How many nodes are unavailable, and how many may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unavailable {
@@ -174,6 +189,23 @@ pub(crate) struct In {
     pub(crate) then: Millis,
 }
 
+/// How long from `since` to `now`.
+pub(crate) struct For {
+    pub(crate) since: Millis,
+    pub(crate) now: Millis,
+}
+
+impl fmt::Display for For {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let passed = self.now.since(self.since);
+        match passed.as_secs() {
+            seconds @ 0..120 => write!(f, "{seconds}.{} s", passed.subsec_millis() / 100),
+            seconds @ 120..7200 => write!(f, "{} min", seconds / 60),
+            seconds => write!(f, "{} h", seconds / 3600),
+        }
+    }
+}
+
 impl fmt::Display for In {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let left = self.then.since(self.now);
@@ -217,8 +249,9 @@ impl fmt::Display for Sentence<'_> {
             }
             Status::Stale { mutation, waits_for } => write!(
                 f,
-                "{} is known from before the restart only; {mutation} is disruptive and waits until that is confirmed",
-                joined(waits_for, " and ")
+                "{} {} known from before the restart only; {mutation} is disruptive and waits until that is confirmed",
+                joined(waits_for, " and "),
+                if waits_for.len() == 1 { "is" } else { "are" }
             ),
             Status::StormHold { mutation, lost, nodes } => write!(
                 f,
@@ -231,7 +264,8 @@ impl fmt::Display for Sentence<'_> {
             ),
             Status::BackOff { mutation, until, failures, reason } => write!(
                 f,
-                "{mutation} failed {failures} times in a row, the last time because {reason}; tried again {}",
+                "{mutation} failed{}: {reason}; it is tried again {}",
+                Failed(*failures),
                 within(*until)
             ),
             Status::Queued { .. } => self.queued(f),
@@ -242,11 +276,13 @@ impl fmt::Display for Sentence<'_> {
                 f,
                 "there is no way to {}: {}",
                 joined(missing, ", "),
-                joined(blocked_by, "; ")
+                hurdles(blocked_by)
             ),
-            Status::TooLarge => f.write_str("there are too many states to find a way"),
+            Status::TooLarge => f.write_str(
+                "no way was found, since too many variables are tied together to look at all states",
+            ),
             Status::Quarantined { reason } => {
-                write!(f, "is given up: {reason}; change its cfg or retry")
+                write!(f, "is given up: {reason}; mend that and retry, or change its cfg")
             }
         }
     }
@@ -264,19 +300,94 @@ impl Sentence<'_> {
             (Some(Unavailable { now, of, at_most }), _) => {
                 write!(f, "{now} of {of} nodes are unavailable and at most {at_most} may be")?;
             }
-            (None, Some(at_most)) => write!(f, "{in_flight}/{at_most} under way")?,
+            (None, Some(at_most)) => write!(f, "{in_flight} of {at_most} under way")?,
             (None, None) => write!(f, "{in_flight} under way")?,
         }
-        write!(f, ", {before} before it")?;
+        match before {
+            0 => f.write_str(", it is next")?,
+            1 => f.write_str(", 1 waits before it")?,
+            before => write!(f, ", {before} wait before it")?,
+        }
         match not_before {
-            Some(then) => write!(f, ", the next {}", In { now: self.now, then: *then }),
+            Some(then) => write!(f, ", one may begin {}", In { now: self.now, then: *then }),
             None => Ok(()),
         }
     }
 }
 
+/// How often something failed in a row; once needs no words.
+pub(crate) struct Failed(pub(crate) u32);
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 | 1 => Ok(()),
+            times => write!(f, " {times} times in a row, the last time"),
+        }
+    }
+}
+
+/// What stands in the way, each guard once, with everything that it keeps from being done.
+fn hurdles(obstacles: &[Obstacle]) -> String {
+    let mut kinds: Vec<&Obstacle> = Vec::new();
+    let same = |a: &Obstacle, b: &Obstacle| {
+        (&a.guard, a.excluded, a.given_up) == (&b.guard, b.excluded, b.given_up)
+    };
+    for obstacle in obstacles {
+        if !kinds.iter().any(|kind| same(kind, obstacle)) {
+            kinds.push(obstacle);
+        }
+    }
+    let words = kinds.into_iter().map(|kind| {
+        let names: Vec<&str> =
+            obstacles.iter().filter(|o| same(o, kind)).map(|o| o.mutation.as_ref()).collect();
+        let (names, many) = (listed(&names), names.len() > 1);
+        match (kind.given_up, kind.excluded) {
+            (true, _) => format!("{names} {} given up", if many { "were" } else { "was" }),
+            (_, true) => {
+                let are = if many { "are" } else { "is" };
+                format!("{names} {are} not possible while {}", kind.guard)
+            }
+            _ => format!("{names} {} {}", if many { "need" } else { "needs" }, kind.guard),
+        }
+    });
+    words.collect::<Vec<_>>().join("; ")
+}
+
+/// What would have to be otherwise for there to be a way, if anything would do.
+pub(crate) fn opening(obstacles: &[Obstacle]) -> Option<String> {
+    let mut changes: Vec<String> = Vec::new();
+    for Obstacle { mutation, guard, excluded, given_up } in obstacles {
+        let change = match (given_up, excluded) {
+            (true, _) => format!("{mutation} is tried again"),
+            (_, true) => format!("{guard} ends"),
+            _ => format!("{guard} holds"),
+        };
+        if !changes.contains(&change) {
+            changes.push(change);
+        }
+    }
+    let changes: Vec<&str> = changes.iter().map(String::as_str).collect();
+    (!changes.is_empty()).then(|| listed(&changes))
+}
+
+/// Things, separated by commas, and the last by a word.
+fn listed(things: &[&str]) -> String {
+    match things {
+        [] => String::new(),
+        [one] => (*one).to_owned(),
+        [most @ .., last] => format!("{} and {last}", most.join(", ")),
+    }
+}
+
 impl fmt::Display for Expected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} by {} ({})", self.mutation, self.by, joined(&self.effects, ", "))
+        let by = match self.by {
+            Context::Node => "the node itself",
+            Context::Child => "its parent",
+            Context::Any => "whoever is first",
+        };
+        let disruptive = if self.disruptive { ", disruptive" } else { "" };
+        write!(f, "{} by {by} ({}{disruptive})", self.mutation, joined(&self.effects, ", "))
     }
 }

@@ -334,7 +334,7 @@ async fn limits_are_changed_while_it_runs() {
     kraken.limit(vec![Limit::at_most(1, Scope::All)]).await.unwrap();
     kraken.configure(vec![lit("hangs"), lit("works")], "test").await.unwrap();
     let text = kraken.explain(&node("works")).await.unwrap().to_string();
-    assert!(text.contains("waits for a limit on all steps: 1/1 under way"), "{text}");
+    assert!(text.contains("waits for a limit on all steps: 1 of 1 under way"), "{text}");
     kraken.limit(Vec::new()).await.unwrap();
     until_lit(&kraken, "works").await;
     kraken.stop();

@@ -281,4 +281,12 @@ mod tests {
             assert!(mutation.cost < mutation.timeout, "{}", mutation.name);
         }
     }
+
+    #[test]
+    fn a_check_of_all_of_them_finds_nothing() {
+        let set = kraken_plan::ModuleSet::new(&registry(), all()).unwrap();
+        let findings = kraken_plan::check(&set);
+        let text: Vec<String> = findings.iter().map(ToString::to_string).collect();
+        assert_eq!(text, Vec::<String>::new());
+    }
 }

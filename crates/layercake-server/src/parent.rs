@@ -210,10 +210,8 @@ fn module_set(
         let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
         ParentError::Mutations(lines.join("; "))
     })?;
-    if !modules.is_empty() {
-        for finding in kraken_plan::check(&set) {
-            tracing::warn!("the modules together: {finding}");
-        }
+    for finding in kraken_plan::check(&set) {
+        tracing::warn!(%finding, "look at the mutations: `layercake graph check`");
     }
     Ok(set)
 }

@@ -5,8 +5,11 @@ use crate::limits::limits;
 use crate::server::{App, Kept};
 use axum::http::StatusCode;
 use kraken::{Outlook, Settings};
+use kraken_model::NodeId;
 use kraken_plan::ModuleSet;
 use layercake_config::Cluster;
+use layercake_schema::Timing;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// How many reasons are given why a plan no longer holds.
@@ -35,13 +38,27 @@ impl App {
     }
 
     fn outlook_on_nothing(&self, cluster: &Cluster) -> Result<Outlook, Problem> {
-        let mutations = layercake_schema::mutations(&cluster.settings.timing);
-        let set = ModuleSet::new(self.registry(), mutations).map_err(|problems| {
+        let set = self.modules(&cluster.settings.timing)?;
+        Ok(Outlook::empty(Arc::new(set), &Settings::default()))
+    }
+
+    fn modules(&self, timing: &Timing) -> Result<ModuleSet, Problem> {
+        ModuleSet::new(self.registry(), layercake_schema::mutations(timing)).map_err(|problems| {
             let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
             let title = "the mutations cannot be used";
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, title, problems.join("; "))
-        })?;
-        Ok(Outlook::empty(Arc::new(set), &Settings::default()))
+        })
+    }
+
+    /// Looks at the mutations: those that run, or before the first cluster file those that will.
+    pub(crate) fn with_modules<T>(
+        &self,
+        look: impl FnOnce(&ModuleSet) -> Result<T, Problem>,
+    ) -> Result<T, Problem> {
+        match self.kraken() {
+            Ok(kraken) => look(kraken.modules()),
+            Err(_) => look(&self.modules(&Timing::default())?),
+        }
     }
 
     /// Applies what was planned, unless something has moved on since.
@@ -54,8 +71,7 @@ impl App {
             let (then, now) = (then.revision, now.revision);
             reasons.push(format!("cfg: it was planned at revision {then}, now it is {now}"));
         }
-        reasons.extend(changed(&then.changes, &now.changes));
-        reasons.extend(then.plan.outdated(&now.plan));
+        reasons.extend(moved_on(&then, &now).map(|(node, why)| format!("{node}: {why}")));
         if !reasons.is_empty() {
             let count = reasons.len();
             if count > MAX_REASONS {
@@ -72,13 +88,17 @@ impl App {
     }
 }
 
-/// What of the planned changes to cfg are others now: a file may name an image that has become
-/// another one.
-fn changed(then: &[ChangedNode], now: &[ChangedNode]) -> Vec<String> {
-    let same = |node: &&ChangedNode| !now.contains(node);
-    let differs = then.iter().filter(same).map(|node| {
-        let name = &node.name;
-        format!("{name}: its cfg would be changed in another way than was planned")
-    });
-    differs.collect()
+/// The nodes for which a plan no longer holds, with the reason. That a node's cfg would be changed in
+/// another way comes first: a file may name an image that has become another one.
+fn moved_on<'a>(
+    then: &'a Planned,
+    now: &'a Planned,
+) -> impl Iterator<Item = (NodeId, String)> + use<'a> {
+    let other = |node: &&ChangedNode| !now.changes.contains(node);
+    let other: BTreeSet<NodeId> =
+        then.changes.iter().filter(other).map(|node| node.name.clone()).collect();
+    let mut outdated = then.plan.outdated(&now.plan);
+    outdated.retain(|(node, _)| !other.contains(node));
+    let why = "its cfg would be changed in another way than was planned";
+    other.into_iter().map(move |node| (node, why.to_owned())).chain(outdated)
 }

@@ -213,7 +213,10 @@ fn limits_of_an_applied_file_hold_at_once() {
         let (status, applied) = apply(&dir, "", &file).await;
         assert_eq!((status, &applied["notes"]), (200, &serde_json::json!([])), "{applied}");
         let waits = tokio::time::timeout(PATIENCE, async {
-            while !ask(&dir, &[], "explain").await.1.contains("a limit on power.on: 1/1 under way")
+            while !ask(&dir, &[], "explain")
+                .await
+                .1
+                .contains("a limit on power.on: 1 of 1 under way")
             {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }

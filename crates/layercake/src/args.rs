@@ -67,6 +67,8 @@ pub(crate) enum Verb {
         /// Which nodes
         nodes: String,
     },
+    /// Draw the steps that there are: `layercake graph | dot -Tsvg > steps.svg`
+    Graph(Graph),
     /// Show what happened
     Events(Events),
     /// Switch nodes on or off, and keep them so; or power-cycle them
@@ -217,6 +219,35 @@ pub(crate) enum Get {
     Images,
     /// List the modules that take steps for nodes, and how each one is
     Modules,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Graph {
+    /// In which language; without, as --output says, which is dot for people
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<GraphFormat>,
+    /// For this node: where it is, its way ahead, and why other ways are closed
+    #[arg(long)]
+    pub(crate) node: Option<String>,
+    #[command(subcommand)]
+    pub(crate) action: Option<GraphAction>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum GraphAction {
+    /// Check the steps for what their author did not mean; exit code 1 when something is found
+    Check,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GraphFormat {
+    /// For Graphviz
+    Dot,
+    /// For Mermaid
+    Mermaid,
+    /// For programs
+    Json,
 }
 
 #[derive(Debug, Args)]

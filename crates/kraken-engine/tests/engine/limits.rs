@@ -18,7 +18,7 @@ fn no_more_than_the_limit_are_under_way_and_the_first_that_came_is_next() {
     assert_eq!(dispatched(&bench.set, &bench.out), ["n1 power.discover", "n2 power.discover"]);
     assert_eq!(bench.status("n3"), "queued");
     let text = bench.explain("n4").to_string();
-    assert!(text.contains("steps of power: 2/2 under way, 1 before it"), "{text}");
+    assert!(text.contains("steps of power: 2 of 2 under way, 1 waits before it"), "{text}");
     let out = bench.discover("n2", &[("phys_state", "OFF")]);
     assert_eq!(dispatched(&bench.set, &out), ["n3 power.discover"], "n2 goes to the end");
     let out = bench.discover("n1", &[("phys_state", "OFF")]);
@@ -93,7 +93,7 @@ fn one_per_cent_of_four_nodes_is_one() {
     assert_eq!(dispatched(&bench.set, &out), ["n1 power.off"]);
     let text = bench.explain("n3").to_string();
     let why = "n3: power.off waits for a limit on disruptive steps with location.rack = a: 1 of 4 \
-               nodes are unavailable and at most 1 may be, 1 before it";
+               nodes are unavailable and at most 1 may be, 1 waits before it";
     assert_eq!(text.lines().next(), Some(why));
     let out = bench.discover("n1", &[("phys_state", "OFF")]);
     assert_eq!(dispatched(&bench.set, &out), ["n2 power.off"]);
@@ -150,5 +150,5 @@ fn several_mutations_are_counted_together_in_a_group() {
     let out = bench.tick();
     assert_eq!(dispatched(&bench.set, &out), ["n1 power.off", "n4 power.off"]);
     let text = bench.explain("n2").to_string();
-    assert!(text.contains("power.off and power.on in front: 1/1 under way"), "{text}");
+    assert!(text.contains("power.off and power.on in front: 1 of 1 under way"), "{text}");
 }

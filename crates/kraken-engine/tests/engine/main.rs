@@ -10,6 +10,7 @@ mod marks;
 mod originals;
 mod outlook;
 mod properties;
+mod sentences;
 mod storms;
 mod words;
 mod world;

@@ -135,20 +135,24 @@ fn a_plan_says_for_which_nodes_it_no_longer_holds() {
     let mut bench = four_that_are_off(Vec::new());
     let cfg = all(&running());
     let then = plan(&bench, &cfg, &[]);
-    assert_eq!(then.outdated(&plan(&bench, &cfg, &[])), Vec::<String>::new());
+    let outdated = |then: &Plan, now: &Plan| {
+        let lines = then.outdated(now).into_iter().map(|(node, why)| format!("{node}: {why}"));
+        lines.collect::<Vec<_>>()
+    };
+    assert_eq!(outdated(&then, &plan(&bench, &cfg, &[])), Vec::<String>::new());
     bench.discover("n1", &[("phys_state", "ON")]);
     bench.configure("n2", running());
     bench.discover("n3", &[("phys_state", "HANG")]);
     let now = plan(&bench, &cfg, &[]);
     assert_eq!(
-        then.outdated(&now),
+        outdated(&then, &now),
         [
             "n1: it was to begin with power.on, now boot.serve",
             "n2: nothing about it would change any more",
             "n3: it was to begin with power.on, now power.recover",
         ]
     );
-    let back = now.outdated(&then);
+    let back = outdated(&now, &then);
     assert!(back.contains(&"n2: it was not in the plan".to_owned()), "{back:?}");
 }
 

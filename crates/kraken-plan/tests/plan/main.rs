@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod checking;
+mod drawing;
 mod explaining;
 mod knowing;
 mod policies;

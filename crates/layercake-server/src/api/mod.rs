@@ -7,6 +7,7 @@ mod cluster;
 mod commands;
 mod console;
 mod events;
+mod graph;
 mod images;
 mod local;
 mod modules;
@@ -26,12 +27,14 @@ use std::sync::Arc;
 pub(crate) use changes::between;
 pub use changes::{Applied, ChangedNode, ChangedValue};
 pub use commands::Commanded;
+pub use graph::Found;
 pub use kraken::chain;
 pub use kraken::{
     Cause, Entry, Event, Mark, MarkKind, Marks, ModuleState, ModuleStatus, Terms, What,
 };
 pub use kraken::{NodePlan, Plan, PlanSummary};
 pub use kraken_model::Change;
+pub use kraken_plan::Graph;
 pub use layercake_image::ImageInfo;
 pub use nodes::{Explained, NodeView};
 pub use plan::Planned;
@@ -55,6 +58,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/cluster", get(cluster::get).post(cluster::apply))
         .route("/v1/plan", post(plan::plan))
         .route("/v1/plan/apply", post(plan::apply).layer(DefaultBodyLimit::max(MAX_PLAN)))
+        .route("/v1/graph", get(graph::get))
+        .route("/v1/graph/check", get(graph::findings))
         .route("/v1/power", post(commands::power))
         .route("/v1/command", post(commands::command))
         .route("/v1/modules", get(modules::list))

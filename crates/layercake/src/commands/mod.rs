@@ -3,6 +3,7 @@
 mod cluster;
 mod console;
 mod events;
+mod graph;
 mod image;
 mod minos;
 mod modules;
@@ -11,7 +12,7 @@ mod plan;
 mod serve;
 mod story;
 
-use crate::args::{Apply, Cli, Get, Image, Minos, Terms, Verb};
+use crate::args::{Apply, Cli, Get, Graph, GraphAction, Image, Minos, Terms, Verb};
 use crate::client::Client;
 use std::error::Error;
 
@@ -39,6 +40,12 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Get(Get::Modules) => modules::get(&client, output).await,
         Verb::Describe { nodes } => nodes::describe(&client, output, &nodes).await,
         Verb::Explain { nodes } => nodes::explain(&client, output, &nodes).await,
+        Verb::Graph(Graph { action: Some(GraphAction::Check), .. }) => {
+            graph::check(&client, output).await
+        }
+        Verb::Graph(Graph { format, node, .. }) => {
+            graph::draw(&client, output, format, node.as_deref()).await
+        }
         Verb::Events(asked) => events::run(&client, output, &asked).await,
         Verb::Power { action, nodes, yes } => {
             nodes::power(&client, output, action, &nodes, yes).await
