@@ -7,12 +7,14 @@ mod cluster;
 mod commands;
 mod console;
 mod events;
+mod history;
 mod images;
 mod local;
 mod nodes;
 mod problem;
 mod select;
 mod status;
+mod times;
 mod who;
 
 use crate::server::App;
@@ -24,6 +26,7 @@ use std::sync::Arc;
 pub(crate) use changes::between;
 pub use changes::{Applied, ChangedNode, ChangedValue};
 pub use commands::Commanded;
+pub use history::{Outcome, Passage, Step};
 pub use kraken::chain;
 pub use kraken::{Cause, Entry, Event, Mark, MarkKind, Marks, Terms, What};
 pub use kraken_model::Change;
@@ -43,6 +46,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/explain", get(nodes::explain))
         .route("/v1/nodes/{node}/console", get(console::read).post(console::write))
         .route("/v1/nodes/{node}/logs", get(console::logs))
+        .route("/v1/nodes/{node}/history", get(history::get))
         .route("/v1/cluster", get(cluster::get).post(cluster::apply))
         .route("/v1/power", post(commands::power))
         .route("/v1/command", post(commands::command))

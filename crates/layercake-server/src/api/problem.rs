@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use kraken::{KrakenError, chain};
+use kraken::{KrakenError, PastError, chain};
 use serde::{Deserialize, Serialize};
 use std::error::Error;
 use std::fmt;
@@ -71,6 +71,12 @@ impl From<KrakenError> for Problem {
                 let errors = invalid.iter().map(|(node, i)| format!("{node}: {i}")).collect();
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "refused", "nothing was changed")
                     .with_errors(errors)
+            }
+            KrakenError::Past(PastError::NotKept { .. }) => {
+                Self::new(StatusCode::GONE, "not kept", error.to_string())
+            }
+            KrakenError::Past(PastError::NotWritten { .. }) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "not known", error.to_string())
             }
             KrakenError::Ended => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,

@@ -3,6 +3,7 @@
 mod cluster;
 mod console;
 mod events;
+mod history;
 mod image;
 mod minos;
 mod nodes;
@@ -25,13 +26,16 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Serve(options) => serve::run(*options).await,
         Verb::Apply(file) => cluster::apply(&client, output, &file.file, false).await,
         Verb::Diff(file) => cluster::apply(&client, output, &file.file, true).await,
-        Verb::Get(Get::Nodes { nodes, watch }) => {
-            nodes::get(&client, output, nodes.as_deref(), watch).await
+        Verb::Get(Get::Nodes { nodes, watch, at }) => {
+            nodes::get(&client, output, nodes.as_deref(), at.as_deref(), watch).await
         }
         Verb::Get(Get::Images) | Verb::Image(Image::List) => image::list(&client, output).await,
-        Verb::Describe { nodes } => nodes::describe(&client, output, &nodes).await,
+        Verb::Describe { nodes, at } => {
+            nodes::describe(&client, output, &nodes, at.as_deref()).await
+        }
         Verb::Explain { nodes } => nodes::explain(&client, output, &nodes).await,
         Verb::Events(asked) => events::run(&client, output, &asked).await,
+        Verb::History(asked) => history::run(&client, output, &asked).await,
         Verb::Power { action, nodes, yes } => {
             nodes::power(&client, output, action, &nodes, yes).await
         }
