@@ -164,6 +164,67 @@ pub enum What {
     },
 }
 
+impl What {
+    /// The names that [`What::name`] gives.
+    pub const NAMES: [&str; 24] = [
+        "configured",
+        "removed",
+        "discovered",
+        "forgotten",
+        "restored",
+        "adopted",
+        "converged",
+        "dispatched",
+        "done",
+        "failed",
+        "timed_out",
+        "interrupted",
+        "started",
+        "held",
+        "released",
+        "frozen",
+        "thawed",
+        "busy",
+        "free",
+        "retried",
+        "quarantined",
+        "no_way",
+        "storm_hold",
+        "storm_over",
+    ];
+
+    /// What kind it is, by the name that it has in JSON.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Configured { .. } => "configured",
+            Self::Removed => "removed",
+            Self::Discovered { .. } => "discovered",
+            Self::Forgotten { .. } => "forgotten",
+            Self::Restored { .. } => "restored",
+            Self::Adopted => "adopted",
+            Self::Converged => "converged",
+            Self::Dispatched { .. } => "dispatched",
+            Self::Done { .. } => "done",
+            Self::Failed { .. } => "failed",
+            Self::TimedOut { .. } => "timed_out",
+            Self::Interrupted { .. } => "interrupted",
+            Self::Started { .. } => "started",
+            Self::Held { .. } => "held",
+            Self::Released => "released",
+            Self::Frozen { .. } => "frozen",
+            Self::Thawed => "thawed",
+            Self::Busy { .. } => "busy",
+            Self::Free => "free",
+            Self::Retried => "retried",
+            Self::Quarantined { .. } => "quarantined",
+            Self::NoWay { .. } => "no_way",
+            Self::StormHold { .. } => "storm_hold",
+            Self::StormOver { .. } => "storm_over",
+        }
+    }
+}
+
 /// What led to something.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -187,4 +248,48 @@ pub enum Cause {
         /// Until when it was to be.
         until: Millis,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_entry_is_named_in_words_as_it_is_in_json() {
+        let samples = [
+            json!({"what": "configured", "changes": []}),
+            json!({"what": "removed"}),
+            json!({"what": "discovered", "changes": []}),
+            json!({"what": "forgotten", "variables": []}),
+            json!({"what": "restored", "stale": []}),
+            json!({"what": "adopted"}),
+            json!({"what": "converged"}),
+            json!({"what": "dispatched", "mutation": "a.b", "attempt": 1, "deadline": 1}),
+            json!({"what": "done", "mutation": "a.b", "attempt": 1, "took_ms": 1}),
+            json!({"what": "failed", "mutation": "a.b", "attempt": 1, "reason": "", "failures": 1, "retry_at": null}),
+            json!({"what": "timed_out", "mutation": "a.b", "attempt": 1, "answered": true, "failures": 1, "retry_at": 2}),
+            json!({"what": "interrupted", "mutation": "a.b", "attempt": 1, "reason": ""}),
+            json!({"what": "started", "epoch": 1}),
+            json!({"what": "held", "why": "because", "until": 5}),
+            json!({"what": "released"}),
+            json!({"what": "frozen"}),
+            json!({"what": "thawed"}),
+            json!({"what": "busy"}),
+            json!({"what": "free"}),
+            json!({"what": "retried"}),
+            json!({"what": "quarantined", "reason": ""}),
+            json!({"what": "no_way", "reason": ""}),
+            json!({"what": "storm_hold", "lost": 1, "nodes": 2}),
+            json!({"what": "storm_over", "lost": 1, "nodes": 2}),
+        ];
+        let names = samples.map(|sample| {
+            let what: What = serde_json::from_value(sample.clone()).unwrap();
+            assert_eq!(serde_json::to_value(&what).unwrap(), sample);
+            assert_eq!(sample["what"], what.name());
+            what.name()
+        });
+        assert_eq!(names, What::NAMES);
+    }
 }

@@ -34,7 +34,7 @@ const TRIM_EVERY: Duration = Duration::from_secs(60);
 const SNAPSHOT_TRIES: usize = 10;
 
 /// One thing that happened, with its place in the journal.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     /// Its number: one more than that of the event before.
     pub seq: u64,

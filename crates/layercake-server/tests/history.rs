@@ -87,7 +87,14 @@ fn a_use_ends_by_itself_and_over_loopback_nobody_has_a_name() {
         let url = format!("http://{}/v1/command", server.address());
         let body = json!({"command": "busy", "nodes": "n2", "why": "job 7", "until": "300ms"});
         let mut curl = tokio::process::Command::new("curl");
-        curl.args(["--silent", "--header", "content-type: application/json", "--data"]);
+        curl.args([
+            "--silent",
+            "--output",
+            "/dev/null",
+            "--header",
+            "content-type: application/json",
+            "--data",
+        ]);
         assert!(curl.arg(body.to_string()).arg(url).status().await.unwrap().success());
         let events = until(&dir, "events?nodes=n2", |events| {
             events.as_array().unwrap().iter().any(|event| event["what"] == "free")
@@ -126,6 +133,154 @@ fn words_that_make_no_sense_are_refused_with_what_to_say_instead() {
         }
         let (_, nodes) = get(&dir, "nodes").await;
         assert!(nodes.as_array().unwrap().iter().all(|node| node["held"] == false), "{nodes}");
+        server.shutdown().await;
+    });
+}
+
+/// The time in a query, and the certainty that whatever comes next is later.
+async fn now() -> String {
+    let millis = || {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        kraken_model::Millis(u64::try_from(since.as_millis()).unwrap())
+    };
+    let now = millis();
+    while millis() <= now.plus(Duration::from_millis(2)) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    now.plus(Duration::from_millis(1)).rfc3339()
+}
+
+#[test]
+fn the_cluster_is_told_as_it_was_also_after_a_restart() {
+    in_namespace(|dir| async move {
+        let server = started(&dir).await;
+        until(&dir, "nodes", |nodes| {
+            nodes.as_array().unwrap().iter().all(|n| n["dsc"]["phys_state"] == "POWER_OFF")
+        })
+        .await;
+        command(&dir, json!({"command": "hold", "nodes": "n[1-2]", "why": "moving"})).await;
+        let first = now().await;
+        let other = TWO.replace("\" }", "\", labels: { team: blue } }").replace("[1-2]", "[2-3]");
+        assert_eq!(apply(&dir, "", &cluster(&dir, &other)).await.0, 200);
+        let second = now().await;
+        command(&dir, json!({"command": "release", "nodes": "n2"})).await;
+
+        let names = |nodes: &Value| -> Vec<Value> {
+            nodes.as_array().unwrap().iter().map(|node| node["name"].clone()).collect()
+        };
+        let look = async || {
+            let (status, nodes) = get(&dir, &format!("nodes?at={first}")).await;
+            assert_eq!((status, names(&nodes)), (200, vec![json!("n1"), json!("n2")]));
+            let n1 = &nodes[0];
+            assert_eq!(n1["marks"]["hold"]["why"], "moving");
+            assert_eq!((&n1["held"], &n1["converged"]), (&json!(true), &json!(false)));
+            assert_eq!(n1["dsc"]["phys_state"], "POWER_OFF");
+            assert_eq!(n1["cfg"]["labels"], Value::Null);
+            let (_, nodes) = get(&dir, &format!("nodes?at={second}")).await;
+            assert_eq!(names(&nodes), ["n2", "n3"]);
+            assert_eq!(nodes[0]["cfg"]["labels"]["team"], "blue");
+            let (_, nodes) =
+                get(&dir, &format!("nodes?nodes=phys_state=POWER_OFF&at={first}")).await;
+            assert_eq!(names(&nodes), ["n1", "n2"]);
+            let (_, nodes) = get(&dir, &format!("nodes?nodes=n2&at={second}")).await;
+            assert_eq!(names(&nodes), ["n2"]);
+            let (status, said) = get(&dir, &format!("nodes?nodes=n1&at={second}")).await;
+            assert_eq!(status, 404, "{said}");
+        };
+        look().await;
+        server.shutdown().await;
+        let server = Server::start(config(&dir)).await.unwrap();
+        look().await;
+
+        let (status, said) = get(&dir, "nodes?at=2001-01-01T00:00:00Z").await;
+        assert_eq!(status, 410);
+        assert!(
+            said["detail"].as_str().unwrap().contains("the journal reaches back to 20"),
+            "{said}"
+        );
+        let (status, said) = get(&dir, "nodes?at=2999-01-01T00:00:00Z").await;
+        assert!(
+            status == 400 && said["detail"].as_str().unwrap().contains("still to come"),
+            "{said}"
+        );
+        let (status, _) = get(&dir, "explain?at=2h").await;
+        assert_eq!(status, 400);
+        server.shutdown().await;
+    });
+}
+
+#[test]
+fn events_are_found_by_time_kind_and_node() {
+    in_namespace(|dir| async move {
+        let server = started(&dir).await;
+        let before = now().await;
+        for nodes in ["n1", "n2"] {
+            command(&dir, json!({"command": "hold", "nodes": nodes, "why": "first"})).await;
+        }
+        until(&dir, "events?kind=held", |events| events.as_array().unwrap().len() == 2).await;
+        let between = now().await;
+        command(&dir, json!({"command": "release", "nodes": "n[1-2]"})).await;
+        until(&dir, "events?kind=released", |events| events.as_array().unwrap().len() == 2).await;
+
+        let found = async |query: &str| -> Vec<(Value, Value)> {
+            let (status, events) = get(&dir, &format!("events?kind=held,released&{query}")).await;
+            assert_eq!(status, 200, "{events}");
+            let events = events.as_array().unwrap();
+            events.iter().map(|e| (e["node"].clone(), e["what"].clone())).collect()
+        };
+        let pair = |node: &str, what: &str| (json!(node), json!(what));
+        let (held, released) = (
+            [pair("n1", "held"), pair("n2", "held")],
+            [pair("n1", "released"), pair("n2", "released")],
+        );
+        assert_eq!(found(&format!("since={before}&until={between}")).await, held);
+        assert_eq!(found(&format!("since={between}")).await, released);
+        assert_eq!(found("limit=1").await, released[1..], "the latest");
+        assert_eq!(found(&format!("since={before}&limit=1")).await, held[..1], "the first since");
+        assert_eq!(found("nodes=n2").await, [held[1].clone(), released[1].clone()]);
+        assert_eq!(found(&format!("nodes=n2&since={between}")).await, released[1..]);
+        assert_eq!(found("since=1h&nodes=n1&limit=1").await, held[..1]);
+        let (status, said) = get(&dir, "events?kind=hold").await;
+        assert!(status == 400 && said["detail"].as_str().unwrap().contains("held"), "{said}");
+        assert_eq!(get(&dir, "events?since=soon").await.0, 400);
+        assert_eq!(get(&dir, "events?follow=true&until=1h").await.0, 400);
+        server.shutdown().await;
+    });
+}
+
+#[test]
+fn a_node_has_a_history_of_its_own_even_when_it_is_gone() {
+    in_namespace(|dir| async move {
+        let server = started(&dir).await;
+        let is_tried = |passages: &Value| {
+            let passages = passages.as_array().unwrap();
+            passages
+                .iter()
+                .any(|p| p["mutation"] == "power.discover" && p["step"]["outcome"] == "done")
+        };
+        let passages = until(&dir, "nodes/n1/history", is_tried).await;
+        let passages = passages.as_array().unwrap();
+        assert_eq!(
+            (&passages[0]["what"], &passages[0]["node"]),
+            (&json!("configured"), &json!("n1"))
+        );
+        assert!(passages[0]["by"].as_str().unwrap().ends_with("root"), "{}", passages[0]);
+        let step = passages.iter().find(|p| p["mutation"] == "power.discover").unwrap();
+        assert_eq!(step["step"]["found"][0]["path"], "phys_state", "{step}");
+        assert!(step["step"]["took_ms"].is_u64() && step["cause"]["plan"].is_object(), "{step}");
+        assert!(passages.iter().all(|passage| passage["node"] == "n1"));
+
+        let rest = TWO.replace("[1-2]", "[2-2]").replace("[01-02]", "[02-02]");
+        let rest = rest.replace("[11-12]", "[12-12]");
+        let (status, applied) = apply(&dir, "", &cluster(&dir, &rest)).await;
+        assert_eq!(status, 200, "{applied}");
+        let is_gone = |passages: &Value| {
+            passages.as_array().unwrap().last().is_some_and(|p| p["what"] == "removed")
+        };
+        until(&dir, "nodes/n1/history", is_gone).await;
+        assert_eq!(get(&dir, "nodes/n9/history").await.0, 404);
+        let (_, none) = get(&dir, "nodes/n2/history?until=1d").await;
+        assert_eq!(none, json!([]));
         server.shutdown().await;
     });
 }

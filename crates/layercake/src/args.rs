@@ -61,6 +61,9 @@ pub(crate) enum Verb {
     Describe {
         /// Which nodes
         nodes: String,
+        /// What they were at that time, as with get nodes
+        #[arg(long, value_name = "TIME")]
+        at: Option<String>,
     },
     /// Say what is done about nodes, what comes next, or what stands in the way
     Explain {
@@ -71,6 +74,8 @@ pub(crate) enum Verb {
     Graph(Graph),
     /// Show what happened
     Events(Events),
+    /// Show what became of a node: what it was told, what it did, and how long it took
+    History(History),
     /// Switch nodes on or off, and keep them so; or power-cycle them
     Power {
         /// What to do
@@ -214,6 +219,10 @@ pub(crate) enum Get {
         /// Show it anew whenever something changes
         #[arg(short, long)]
         watch: bool,
+        /// What they were at that time: how long ago (2h), a time of day in UTC (14:05), or a date and
+        /// time (2026-11-25T14:05:00Z)
+        #[arg(long, value_name = "TIME", conflicts_with = "watch")]
+        at: Option<String>,
     },
     /// List images in the server's store
     Images,
@@ -260,8 +269,36 @@ pub(crate) struct Events {
     /// Begin with this number
     #[arg(long, value_name = "NUMBER")]
     pub(crate) from: Option<u64>,
-    /// How many at most
-    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 50)]
+    /// How many at most; default: the latest 50, or 10000 from where it begins
+    #[arg(short = 'n', long, value_name = "COUNT")]
+    pub(crate) limit: Option<usize>,
+    /// Only of these kinds, separated by commas, such as held,released,failed
+    #[arg(short, long, value_name = "KIND")]
+    pub(crate) kind: Option<String>,
+    #[command(flatten)]
+    pub(crate) span: Span,
+}
+
+/// From when to when.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Span {
+    /// Not before: how long ago (1h), a time of day in UTC (14:05), or a date and time
+    /// (2026-11-25T14:05:00Z)
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+    /// Not after
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct History {
+    /// Which node; one that is gone has a history too
+    pub(crate) node: String,
+    #[command(flatten)]
+    pub(crate) span: Span,
+    /// Of how many events at most, the latest
+    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 2000)]
     pub(crate) limit: usize,
 }
 

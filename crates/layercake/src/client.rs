@@ -239,6 +239,16 @@ pub(crate) fn quoted(text: &str) -> String {
     quoted
 }
 
+/// A path with those parts of a query that are there.
+pub(crate) fn path(what: &str, query: &[(&str, Option<&str>)]) -> String {
+    let mut path = what.to_owned();
+    for (key, value) in query.iter().filter_map(|(key, value)| Some((key, (*value)?))) {
+        let joint = if path.contains('?') { '&' } else { '?' };
+        path.push_str(&format!("{joint}{key}={}", quoted(value)));
+    }
+    path
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -256,5 +266,7 @@ mod tests {
     #[test]
     fn a_node_set_survives_a_query() {
         assert_eq!(quoted("ml[001-130],!@a"), "ml%5B001-130%5D%2C%21%40a");
+        let query = [("nodes", Some("n1&n2")), ("since", None), ("until", Some("2h"))];
+        assert_eq!(path("/v1/events", &query), "/v1/events?nodes=n1%26n2&until=2h");
     }
 }

@@ -1,12 +1,12 @@
 //! What people tell nodes to do, besides the cluster file.
 
 use super::who::Who;
-use super::{Problem, select};
+use super::{Problem, select, times};
 use crate::server::App;
 use axum::Json;
 use axum::extract::State;
 use kraken::{Command, Terms};
-use kraken_model::{Change, Millis, Moment, MomentError, NodeId, NodeSet, Path};
+use kraken_model::{Change, Millis, NodeId, NodeSet, Path};
 use layercake_schema::{image_state, phys_state, run_state};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -190,19 +190,6 @@ fn terms(asked: &Commanding, now: Millis) -> Result<Terms, Problem> {
         let detail = format!("it must be one line of at most {MAX_WHY} characters");
         return Err(Problem::bad_request("not a reason", detail));
     }
-    let until = asked.until.as_deref().map(|text| until(text, now)).transpose()?;
+    let until = asked.until.as_deref().map(|text| times::to_come(text, now)).transpose()?;
     Ok(Terms { why: why.map(Into::into), until })
-}
-
-fn until(text: &str, now: Millis) -> Result<Millis, Problem> {
-    let moment: Moment = text
-        .parse()
-        .map_err(|error: MomentError| Problem::bad_request("not an end", error.to_string()))?;
-    moment.to_come(now).ok_or_else(|| {
-        let detail = format!(
-            "{text:?} has passed, for it is {} here: say a time that is still to come, such as 2h",
-            now.rfc3339()
-        );
-        Problem::bad_request("not an end", detail)
-    })
 }

@@ -1,16 +1,17 @@
 //! What happened, and what is happening now.
 
-use super::{Problem, select};
+use super::{Problem, select, times};
 use crate::server::App;
 use axum::extract::{Query, State};
 use axum::response::sse::{Event as Message, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, http::StatusCode};
-use kraken::{Event, Kraken};
-use kraken_model::NodeSet;
+use kraken::{Event, Kraken, What};
+use kraken_model::{NodeId, NodeSet};
 use serde::Deserialize;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{broadcast::error::RecvError, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -20,59 +21,175 @@ const MAX_EVENTS: usize = 10_000;
 /// How many events wait for a slow reader before reading the journal waits for it.
 const READ_AHEAD: usize = 256;
 
+/// How many events are read at a time.
+const PAGE: usize = 2000;
+
+/// Up to how many nodes are looked up one by one: for more, everything is read.
+const FEW: usize = 64;
+
 /// Which events are asked for.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Asked {
     /// The first one, by number.
     from: Option<u64>,
-    /// How many at most; the latest ones when `from` is not given.
+    /// How many at most; the latest ones when neither `from` nor `since` is given.
     limit: Option<usize>,
     /// Of which nodes, as a node set.
     nodes: Option<String>,
+    /// Of which kinds, separated by commas.
+    kind: Option<String>,
+    /// Not before.
+    since: Option<String>,
+    /// Not after.
+    until: Option<String>,
     /// Whether to go on with what happens from then on, as server-sent events.
     #[serde(default)]
     follow: bool,
+}
+
+/// What an event has to be to be told.
+#[derive(Default)]
+pub(super) struct Wanted {
+    nodes: Option<NodeSet>,
+    kinds: Option<Vec<String>>,
+}
+
+/// The numbers between which events lie; the end does not belong to them.
+#[derive(Clone, Copy)]
+pub(super) struct Span {
+    first: u64,
+    end: u64,
 }
 
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     Query(asked): Query<Asked>,
 ) -> Result<Response, Problem> {
+    if asked.follow && asked.until.is_some() {
+        let detail = "whoever follows wants what is still to come: leave `until` out";
+        return Err(Problem::bad_request("no end belongs here", detail));
+    }
     let nodes = asked.nodes.as_deref().map(|set| select::nodes(&app, set)).transpose()?;
+    let kinds = asked.kind.as_deref().map(kinds).transpose()?;
+    let wanted = Wanted { nodes, kinds };
     let limit = asked.limit.unwrap_or(200).min(MAX_EVENTS);
     // Watching begins before reading, so that nothing falls between the two.
     let kraken = app.kraken()?;
     let live = kraken.watch();
-    let past = past(kraken, asked.from, limit, nodes.as_ref()).await?;
+    let mut span = span(kraken, asked.since.as_deref(), asked.until.as_deref()).await?;
+    span.first = span.first.max(asked.from.unwrap_or(0));
+    let is_from_start = asked.from.is_some() || asked.since.is_some();
+    let past = find(kraken, &wanted, span, limit, is_from_start).await?;
     if !asked.follow {
         return Ok(Json(past).into_response());
     }
     let (sender, receiver) = mpsc::channel(READ_AHEAD);
-    tokio::spawn(follow(kraken.clone(), nodes, past, live, sender));
+    tokio::spawn(follow(kraken.clone(), wanted, past, live, sender));
     let stream = Sse::new(ReceiverStream::new(receiver)).keep_alive(KeepAlive::default());
     Ok((StatusCode::OK, stream).into_response())
 }
 
-fn wanted(nodes: Option<&NodeSet>, event: &Event) -> bool {
-    nodes.is_none_or(|set| event.entry.node.as_ref().is_some_and(|node| set.contains(node)))
+fn kinds(text: &str) -> Result<Vec<String>, Problem> {
+    let kinds: Vec<String> = text.split(',').map(|kind| kind.trim().to_owned()).collect();
+    match kinds.iter().find(|kind| !What::NAMES.contains(&kind.as_str())) {
+        None => Ok(kinds),
+        Some(unknown) => {
+            let detail = format!("{unknown:?} is none; there are {}", What::NAMES.join(", "));
+            Err(Problem::bad_request("not a kind of event", detail))
+        }
+    }
 }
 
-async fn past(
+/// The numbers of what happened between two times.
+pub(super) async fn span(
     kraken: &Kraken,
-    from: Option<u64>,
+    since: Option<&str>,
+    until: Option<&str>,
+) -> Result<Span, Problem> {
+    let now = kraken.clock().now();
+    let mut span = Span { first: 0, end: u64::MAX };
+    if let Some(since) = since {
+        span.first = kraken.first_event(times::passed(since, now)?).await?;
+    }
+    if let Some(until) = until {
+        let last = times::passed(until, now)?;
+        span.end = kraken.first_event(last.plus(Duration::from_millis(1))).await?;
+    }
+    Ok(span)
+}
+
+impl Wanted {
+    /// All that is told of one node.
+    pub(super) fn of(node: NodeId) -> Self {
+        Self { nodes: Some(std::iter::once(node).collect()), kinds: None }
+    }
+
+    fn is(&self, event: &Event) -> bool {
+        let is_its = |set: &NodeSet| event.entry.node.as_ref().is_some_and(|n| set.contains(n));
+        let is_one = |kinds: &Vec<String>| kinds.iter().any(|k| k == event.entry.what.name());
+        self.nodes.as_ref().is_none_or(is_its) && self.kinds.as_ref().is_none_or(is_one)
+    }
+}
+
+/// The events that are wanted, oldest first: the first ones of a span, or the last.
+pub(super) async fn find(
+    kraken: &Kraken,
+    wanted: &Wanted,
+    span: Span,
     limit: usize,
-    nodes: Option<&NodeSet>,
+    is_from_start: bool,
 ) -> Result<Vec<Event>, Problem> {
-    // Without a beginning the latest are meant: read enough of the end to find that many.
-    let read = match from {
-        Some(from) => kraken.events(from, MAX_EVENTS, None).await?,
-        None => kraken.latest_events(MAX_EVENTS).await?,
-    };
-    let mut found: Vec<Event> = read.into_iter().filter(|e| wanted(nodes, e)).collect();
-    match from {
-        Some(_) => found.truncate(limit),
-        None => drop(found.drain(..found.len().saturating_sub(limit))),
+    let mut found = Vec::new();
+    match wanted.nodes.as_ref().filter(|set| set.len() <= FEW) {
+        None => found = search(kraken, wanted, span, limit, is_from_start, None).await?,
+        Some(few) => {
+            for node in few.iter() {
+                let node = Some(node.clone());
+                found.extend(search(kraken, wanted, span, limit, is_from_start, node).await?);
+            }
+            found.sort_unstable_by_key(|event| event.seq);
+        }
+    }
+    match is_from_start {
+        true => found.truncate(limit),
+        false => drop(found.drain(..found.len().saturating_sub(limit))),
+    }
+    Ok(found)
+}
+
+/// The same among the events of one node, or among all.
+async fn search(
+    kraken: &Kraken,
+    wanted: &Wanted,
+    mut span: Span,
+    limit: usize,
+    is_from_start: bool,
+    node: Option<NodeId>,
+) -> Result<Vec<Event>, Problem> {
+    let mut found = Vec::new();
+    while found.len() < limit {
+        let page = match is_from_start {
+            true => kraken.events(span.first, PAGE, node.clone()).await?,
+            false => {
+                let mut page = kraken.events_before(span.end, PAGE, node.clone()).await?;
+                page.reverse();
+                page
+            }
+        };
+        let Some(last) = page.last().map(|event| event.seq) else { break };
+        let is_within = |event: &Event| (span.first..span.end).contains(&event.seq);
+        let is_end = !page.last().is_some_and(is_within);
+        let room = limit - found.len();
+        found.extend(page.into_iter().filter(|e| is_within(e) && wanted.is(e)).take(room));
+        match is_from_start {
+            _ if is_end => break,
+            true => span.first = last + 1,
+            false => span.end = last,
+        }
+    }
+    if !is_from_start {
+        found.reverse();
     }
     Ok(found)
 }
@@ -81,7 +198,7 @@ async fn past(
 /// what it missed from the store.
 async fn follow(
     kraken: Kraken,
-    nodes: Option<NodeSet>,
+    asked: Wanted,
     past: Vec<Event>,
     mut live: tokio::sync::broadcast::Receiver<Arc<Event>>,
     sender: mpsc::Sender<Result<Message, Infallible>>,
@@ -111,7 +228,7 @@ async fn follow(
                 continue;
             }
             next = event.seq + 1;
-            if wanted(nodes.as_ref(), event) && sender.send(Ok(message(event))).await.is_err() {
+            if asked.is(event) && sender.send(Ok(message(event))).await.is_err() {
                 return;
             }
         }

@@ -8,6 +8,7 @@ mod commands;
 mod console;
 mod events;
 mod graph;
+mod history;
 mod images;
 mod local;
 mod modules;
@@ -16,6 +17,7 @@ mod plan;
 mod problem;
 mod select;
 mod status;
+mod times;
 mod who;
 
 use crate::server::App;
@@ -28,6 +30,7 @@ pub(crate) use changes::between;
 pub use changes::{Applied, ChangedNode, ChangedValue};
 pub use commands::Commanded;
 pub use graph::Found;
+pub use history::{Outcome, Passage, Step};
 pub use kraken::chain;
 pub use kraken::{
     Cause, Entry, Event, Mark, MarkKind, Marks, ModuleState, ModuleStatus, Terms, What,
@@ -55,6 +58,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/explain", get(nodes::explain))
         .route("/v1/nodes/{node}/console", get(console::read).post(console::write))
         .route("/v1/nodes/{node}/logs", get(console::logs))
+        .route("/v1/nodes/{node}/history", get(history::get))
         .route("/v1/cluster", get(cluster::get).post(cluster::apply))
         .route("/v1/plan", post(plan::plan))
         .route("/v1/plan/apply", post(plan::apply).layer(DefaultBodyLimit::max(MAX_PLAN)))

@@ -1,11 +1,11 @@
 //! What nodes are, and what is done about them.
 
-use super::{Problem, select};
+use super::{Problem, select, times};
 use crate::server::App;
 use axum::Json;
 use axum::extract::{Query, State};
 use kraken::{Explanation, Mark, Marks, View};
-use kraken_model::{NodeId, Path, Registry};
+use kraken_model::{Document, NodeId, NodeSet, Path, Registry};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -44,12 +44,14 @@ pub struct Explained {
 pub(super) struct Asked {
     /// Which nodes; all without.
     nodes: Option<String>,
+    /// What they were at this time.
+    at: Option<String>,
 }
 
 /// Whether every variable that cfg speaks of is as it says.
-pub(crate) fn converged(registry: &Registry, view: &View) -> bool {
-    let variables = view.cfg.iter().filter(|(path, _)| registry.variable(path.as_str()).is_some());
-    variables.into_iter().all(|(path, value)| view.dsc.get(path.as_str()) == Some(value))
+pub(crate) fn converged(registry: &Registry, cfg: &Document, dsc: &Document) -> bool {
+    let variables = cfg.iter().filter(|(path, _)| registry.variable(path.as_str()).is_some());
+    variables.into_iter().all(|(path, value)| dsc.get(path.as_str()) == Some(value))
 }
 
 fn asked(app: &App, asked: &Asked) -> Result<Vec<(NodeId, View)>, Problem> {
@@ -74,11 +76,14 @@ pub(super) async fn list(
     State(app): State<Arc<App>>,
     Query(query): Query<Asked>,
 ) -> Result<Json<Vec<NodeView>>, Problem> {
+    if let Some(at) = &query.at {
+        return past(&app, query.nodes.as_deref(), at).await.map(Json);
+    }
     let registry = app.kraken()?.registry();
     let freeze = app.kraken()?.views().freeze();
     let nodes = asked(&app, &query)?.into_iter().map(|(name, view)| NodeView {
         name,
-        converged: converged(registry, &view),
+        converged: converged(registry, &view.cfg, &view.dsc),
         held: view.held,
         marks: marks(&view, freeze.as_ref()),
         cfg: view.cfg.to_json(),
@@ -87,10 +92,40 @@ pub(super) async fn list(
     Ok(Json(nodes.collect()))
 }
 
+/// What nodes were. A set is one of nodes that there were then.
+async fn past(app: &App, nodes: Option<&str>, at: &str) -> Result<Vec<NodeView>, Problem> {
+    let kraken = app.kraken()?;
+    let at = times::passed(at, kraken.clock().now())?;
+    // Names alone are looked up alone; for a group, a value or everything all have to be known.
+    let named = nodes.and_then(|text| NodeSet::parse(text, &|_: &str| None).ok());
+    let named = named.map(|set| set.iter().cloned().collect());
+    let then = kraken.past(at, named).await?;
+    let set = nodes.map(|text| select::among(app, text, &then)).transpose()?;
+    let registry = kraken.registry();
+    let wanted = then.nodes.iter().filter(|(n, _)| set.as_ref().is_none_or(|s| s.contains(n)));
+    let views = wanted.map(|(name, past)| {
+        let mut marks = past.marks.clone();
+        marks.freeze = marks.freeze.or_else(|| then.freeze.clone());
+        NodeView {
+            name: name.clone(),
+            converged: converged(registry, &past.cfg, &past.dsc),
+            held: marks.hold.is_some() || marks.freeze.is_some(),
+            marks,
+            cfg: past.cfg.to_json(),
+            dsc: past.dsc.to_json(),
+        }
+    });
+    Ok(views.collect())
+}
+
 pub(super) async fn explain(
     State(app): State<Arc<App>>,
     Query(query): Query<Asked>,
 ) -> Result<Json<Vec<Explained>>, Problem> {
+    if query.at.is_some() {
+        let detail = "explain tells of now: leave `at` out, and see what was done with history";
+        return Err(Problem::bad_request("no time belongs here", detail));
+    }
     let mut explained = Vec::new();
     for (name, view) in asked(&app, &query)? {
         let explanation: Explanation = app.kraken()?.explain(&name).await?;

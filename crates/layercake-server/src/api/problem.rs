@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use kraken::{KrakenError, chain};
+use kraken::{KrakenError, PastError, chain};
 use serde::{Deserialize, Serialize};
 use std::error::Error;
 use std::fmt;
@@ -74,6 +74,12 @@ impl From<KrakenError> for Problem {
             }
             KrakenError::Moved { .. } => {
                 Self::new(StatusCode::CONFLICT, "the plan no longer holds", error.to_string())
+            }
+            KrakenError::Past(PastError::NotKept { .. }) => {
+                Self::new(StatusCode::GONE, "not kept", error.to_string())
+            }
+            KrakenError::Past(PastError::NotWritten { .. }) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "not known", error.to_string())
             }
             KrakenError::Ended => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,

@@ -2,35 +2,68 @@
 
 use super::Problem;
 use crate::server::App;
-use kraken_model::{NodeId, NodeSet};
+use kraken::Then;
+use kraken_model::{Document, NodeId, NodeSet, NodeSetError};
 
 /// The nodes of a set, such as `ml[001-130]!@rack3` or `run_state=ERROR`.
 ///
 /// # Errors
 /// When the text is no node set, or names nodes or groups that are not there.
 pub(super) fn nodes(app: &App, text: &str) -> Result<NodeSet, Problem> {
-    let refuse =
-        |detail: String| Problem::bad_request("not a set of nodes of this cluster", detail);
-    let set = NodeSet::parse(text, &|name: &str| resolve(app, name))
-        .map_err(|error| refuse(error.to_string()))?;
     let views = app.kraken()?.views();
-    let missing: NodeSet = set.iter().filter(|n| views.get(n).is_none()).cloned().collect();
-    if !missing.is_empty() {
-        return Err(Problem::not_found("no such node", format!("there is no {missing}")));
-    }
+    let set = parse(text, &|name: &str| {
+        let all = || views.all().into_iter();
+        match name.split_once('=') {
+            _ if name == "*" => Some(all().map(|(node, _)| node).collect()),
+            Some((path, value)) => {
+                let holds = |view: &kraken::View| says(&view.dsc, path, value);
+                Some(all().filter(|(_, view)| holds(view)).map(|(node, _)| node).collect())
+            }
+            None => app.group(name),
+        }
+    })?;
+    there(&set, |node| views.get(node).is_some())?;
     Ok(set)
 }
 
-/// What a name stands for that is no node: a group, `*`, or all nodes of which an address of the
-/// discovered document holds a value (`run_state=ERROR`).
-fn resolve(app: &App, name: &str) -> Option<NodeSet> {
-    let all = app.kraken().ok()?.views().all();
-    if name == "*" {
-        return Some(all.into_keys().collect());
+/// The same among nodes that there were; groups are those of now.
+///
+/// # Errors
+/// As [`nodes`].
+pub(super) fn among(app: &App, text: &str, then: &Then) -> Result<NodeSet, Problem> {
+    let set = parse(text, &|name: &str| match name.split_once('=') {
+        _ if name == "*" => Some(then.nodes.keys().cloned().collect()),
+        Some((path, value)) => {
+            let holds = then.nodes.iter().filter(|(_, past)| says(&past.dsc, path, value));
+            Some(holds.map(|(node, _)| node.clone()).collect())
+        }
+        None => {
+            let were = |node: &&NodeId| then.nodes.contains_key(*node);
+            app.group(name).map(|group| group.iter().filter(were).cloned().collect())
+        }
+    })?;
+    there(&set, |node| then.nodes.contains_key(node))?;
+    Ok(set)
+}
+
+fn parse(text: &str, resolve: &dyn Fn(&str) -> Option<NodeSet>) -> Result<NodeSet, Problem> {
+    let refuse = |error: NodeSetError| {
+        Problem::bad_request("not a set of nodes of this cluster", error.to_string())
+    };
+    NodeSet::parse(text, &resolve).map_err(refuse)
+}
+
+fn there(set: &NodeSet, is_there: impl Fn(&NodeId) -> bool) -> Result<(), Problem> {
+    let missing: NodeSet = set.iter().filter(|node| !is_there(node)).cloned().collect();
+    if missing.is_empty() {
+        return Ok(());
     }
-    let Some((path, value)) = name.split_once('=') else { return app.group(name) };
-    let holds = |view: &kraken::View| view.dsc.get(path).is_some_and(|v| v.to_string() == value);
-    Some(all.into_iter().filter(|(_, view)| holds(view)).map(|(node, _)| node).collect())
+    Err(Problem::not_found("no such node", format!("there is no {missing}")))
+}
+
+/// Whether an address of the discovered document holds a value (`run_state=ERROR`).
+fn says(dsc: &Document, path: &str, value: &str) -> bool {
+    dsc.get(path).is_some_and(|held| held.to_string() == value)
 }
 
 /// One node by its name.

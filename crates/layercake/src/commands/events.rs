@@ -2,19 +2,29 @@
 
 use super::{Failure, story};
 use crate::args::{Events, Output};
-use crate::client::{Client, quoted};
+use crate::client::{Client, path};
 use crate::show;
 use layercake_server::api::Event;
 use std::ops::ControlFlow;
 
+/// How many of the latest events are shown.
+const LATEST: usize = 50;
+
+/// How many are shown from where somebody wants to begin: as many as one answer has.
+const ALL: usize = 10_000;
+
 pub(crate) async fn run(client: &Client, output: Output, asked: &Events) -> Result<(), Failure> {
-    let mut path = format!("/v1/events?limit={}&follow={}", asked.limit, asked.follow);
-    if let Some(from) = asked.from {
-        path.push_str(&format!("&from={from}"));
-    }
-    if let Some(nodes) = &asked.nodes {
-        path.push_str(&format!("&nodes={}", quoted(nodes)));
-    }
+    let is_from_start = asked.from.is_some() || asked.span.since.is_some();
+    let limit = asked.limit.unwrap_or(if is_from_start { ALL } else { LATEST });
+    let from = asked.from.map(|from| from.to_string());
+    let query = [
+        ("from", from.as_deref()),
+        ("nodes", asked.nodes.as_deref()),
+        ("kind", asked.kind.as_deref()),
+        ("since", asked.span.since.as_deref()),
+        ("until", asked.span.until.as_deref()),
+    ];
+    let path = path(&format!("/v1/events?limit={limit}&follow={}", asked.follow), &query);
     if !asked.follow {
         let events: Vec<Event> = client.get(&path).await?;
         let table = || events.iter().map(line).collect::<Vec<_>>().join("\n");

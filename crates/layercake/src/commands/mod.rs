@@ -4,6 +4,7 @@ mod cluster;
 mod console;
 mod events;
 mod graph;
+mod history;
 mod image;
 mod minos;
 mod modules;
@@ -33,12 +34,14 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         }
         Verb::Plan { file, save } => plan::plan(&client, output, &file.file, save.as_deref()).await,
         Verb::Diff(file) => cluster::apply(&client, output, &file.file, true).await,
-        Verb::Get(Get::Nodes { nodes, watch }) => {
-            nodes::get(&client, output, nodes.as_deref(), watch).await
+        Verb::Get(Get::Nodes { nodes, watch, at }) => {
+            nodes::get(&client, output, nodes.as_deref(), at.as_deref(), watch).await
         }
         Verb::Get(Get::Images) | Verb::Image(Image::List) => image::list(&client, output).await,
         Verb::Get(Get::Modules) => modules::get(&client, output).await,
-        Verb::Describe { nodes } => nodes::describe(&client, output, &nodes).await,
+        Verb::Describe { nodes, at } => {
+            nodes::describe(&client, output, &nodes, at.as_deref()).await
+        }
         Verb::Explain { nodes } => nodes::explain(&client, output, &nodes).await,
         Verb::Graph(Graph { action: Some(GraphAction::Check), .. }) => {
             graph::check(&client, output).await
@@ -47,6 +50,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
             graph::draw(&client, output, format, node.as_deref()).await
         }
         Verb::Events(asked) => events::run(&client, output, &asked).await,
+        Verb::History(asked) => history::run(&client, output, &asked).await,
         Verb::Power { action, nodes, yes } => {
             nodes::power(&client, output, action, &nodes, yes).await
         }

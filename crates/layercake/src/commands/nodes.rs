@@ -2,7 +2,7 @@
 
 use super::Failure;
 use crate::args::{Output, PowerAction, Terms};
-use crate::client::{Client, quoted};
+use crate::client::{Client, path, quoted};
 use crate::show;
 use layercake_server::api::{Commanded, Explained, NodeView};
 use serde_json::{Value, json};
@@ -12,17 +12,14 @@ use std::ops::ControlFlow;
 /// Up to how many nodes are switched off without a question.
 const ASK_ABOVE: usize = 1;
 
-fn path(what: &str, nodes: Option<&str>) -> String {
-    nodes.map_or(what.to_owned(), |nodes| format!("{what}?nodes={}", quoted(nodes)))
-}
-
 pub(crate) async fn get(
     client: &Client,
     output: Output,
     nodes: Option<&str>,
+    at: Option<&str>,
     watch: bool,
 ) -> Result<(), Failure> {
-    let path = path("/v1/nodes", nodes);
+    let path = path("/v1/nodes", &[("nodes", nodes), ("at", at)]);
     show_nodes(client, output, &path).await?;
     if !watch {
         return Ok(());
@@ -83,8 +80,14 @@ fn said(node: &NodeView) -> Vec<String> {
     node.marks.iter().map(|(kind, mark)| format!("{kind} by {mark}")).collect()
 }
 
-pub(crate) async fn describe(client: &Client, output: Output, nodes: &str) -> Result<(), Failure> {
-    let nodes: Vec<NodeView> = client.get(&path("/v1/nodes", Some(nodes))).await?;
+pub(crate) async fn describe(
+    client: &Client,
+    output: Output,
+    nodes: &str,
+    at: Option<&str>,
+) -> Result<(), Failure> {
+    let path = path("/v1/nodes", &[("nodes", Some(nodes)), ("at", at)]);
+    let nodes: Vec<NodeView> = client.get(&path).await?;
     let names = || nodes.iter().map(|node| node.name.to_string()).collect();
     let table = || nodes.iter().map(described).collect::<Vec<_>>().join("\n\n");
     show::answer(output, &serde_json::to_value(&nodes)?, table, names);
@@ -126,7 +129,8 @@ fn flatten(prefix: &str, value: &Value, out: &mut Vec<(String, String)>) {
 }
 
 pub(crate) async fn explain(client: &Client, output: Output, nodes: &str) -> Result<(), Failure> {
-    let explained: Vec<Explained> = client.get(&path("/v1/explain", Some(nodes))).await?;
+    let explained: Vec<Explained> =
+        client.get(&path("/v1/explain", &[("nodes", Some(nodes))])).await?;
     let names = || explained.iter().map(|node| node.name.to_string()).collect();
     let table = || {
         // Every text begins with the name of its node.
@@ -148,11 +152,12 @@ pub(crate) async fn power(
         PowerAction::Off => "off",
         PowerAction::Cycle => "cycle",
         PowerAction::Status => {
-            return get(client, output, Some(nodes), false).await;
+            return get(client, output, Some(nodes), None, false).await;
         }
     };
     if action != PowerAction::On && !yes {
-        let meant: Vec<NodeView> = client.get(&path("/v1/nodes", Some(nodes))).await?;
+        let meant: Vec<NodeView> =
+            client.get(&path("/v1/nodes", &[("nodes", Some(nodes))])).await?;
         if meant.len() > ASK_ABOVE {
             confirm(&format!("power {verb} {} nodes ({nodes})?", meant.len()))?;
         }

@@ -60,7 +60,20 @@ fn ended(entry: &Entry) -> String {
     }
 }
 
-fn list(changes: &[Change]) -> String {
+/// What led to it, when that is not told already.
+pub(crate) fn cause(entry: &Entry) -> String {
+    match &entry.cause {
+        Some(Cause::Plan { cost_to_go_ms }) => {
+            format!(", on a way of {}", show::duration(*cost_to_go_ms))
+        }
+        Some(Cause::Attempt { mutation, attempt }) => {
+            format!(", because of {mutation}, attempt {attempt}")
+        }
+        Some(Cause::Expired { .. }) | None => String::new(),
+    }
+}
+
+pub(crate) fn list(changes: &[Change]) -> String {
     let one = |change: &Change| match &change.value {
         Some(value) => format!("{} = {value}", change.path),
         None => format!("{} gone", change.path),
