@@ -41,6 +41,7 @@ const PACKAGES: &[Package] = &[
     package("tftp-hpa", "/usr/bin/tftp", "a TFTP client to test against"),
     package("atftp", "/usr/bin/atftp", "another TFTP client, with other options"),
     package("curl", "/usr/bin/curl", "an HTTP client to test against"),
+    package("python3-venv", "/usr/bin/python3", "runs the module that is written in Python"),
     package("socat", "/usr/bin/socat", "talks to sockets by hand"),
 ];
 
