@@ -42,6 +42,11 @@ const PACKAGES: &[Package] = &[
     package("atftp", "/usr/bin/atftp", "another TFTP client, with other options"),
     package("curl", "/usr/bin/curl", "an HTTP client to test against"),
     package("graphviz", "/usr/bin/dot", "draws the graph of mutations"),
+    package(
+        "python3-venv",
+        "/usr/share/doc/python3-venv",
+        "runs the module that is written in Python",
+    ),
     package("socat", "/usr/bin/socat", "talks to sockets by hand"),
 ];
 

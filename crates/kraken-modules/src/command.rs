@@ -15,6 +15,8 @@ const SHELL: &str = "/bin/sh";
 pub(crate) struct Program {
     pub(crate) path: PathBuf,
     pub(crate) args: Vec<String>,
+    /// Where it runs: beside its file.
+    pub(crate) dir: PathBuf,
 }
 
 impl Program {
@@ -37,7 +39,8 @@ impl Program {
                 report.add(shell.at, path, what, "it is what the shell runs", "");
                 return None;
             };
-            return Some(Self { path: SHELL.into(), args: vec!["-c".to_owned(), text.to_owned()] });
+            let args = vec!["-c".to_owned(), text.to_owned()];
+            return Some(Self { path: SHELL.into(), args, dir: dir.to_owned() });
         }
         let command = command?;
         let words = words(command).filter(|words| !words.is_empty());
@@ -49,7 +52,7 @@ impl Program {
         };
         let name = words.remove(0);
         match find(&name, dir) {
-            Ok(program) => Some(Self { path: program, args: words }),
+            Ok(program) => Some(Self { path: program, args: words, dir: dir.to_owned() }),
             Err(why) => {
                 let hint = "a relative one is looked for beside this file, a bare name in PATH";
                 report.add(command.at, path, format!("{name} cannot be run"), why, hint);
@@ -59,7 +62,12 @@ impl Program {
     }
 
     pub(crate) fn run(&self, limit: Duration) -> Run {
-        Run::new(&self.path, &self.args, limit)
+        Run::new(&self.path, &self.args, limit).in_dir(&self.dir)
+    }
+
+    #[cfg(feature = "grpc")]
+    pub(crate) fn service(&self) -> Run {
+        Run::service(&self.path, &self.args).in_dir(&self.dir)
     }
 }
 

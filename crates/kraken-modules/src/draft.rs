@@ -16,7 +16,8 @@ const EVERY: Duration = Duration::from_secs(30);
 /// How long a look may take unless said otherwise.
 const LOOK_WITHIN: Duration = Duration::from_secs(10);
 
-const KEYS: &[&str] = &["module", "about", "variables", "facts", "discover", "mutations", "guards"];
+const KEYS: &[&str] =
+    &["module", "about", "variables", "facts", "serve", "discover", "mutations", "guards"];
 
 /// A file after the first turn.
 pub(crate) struct Draft {
@@ -38,6 +39,9 @@ pub(crate) struct Declared {
     pub(crate) name: String,
     pub(crate) schema: Schema,
     pub(crate) steps: Vec<Step>,
+    /// What serves it over gRPC; nothing: its steps are commands.
+    #[cfg_attr(not(feature = "grpc"), allow(dead_code))]
+    pub(crate) serve: Option<Program>,
     pub(crate) discover: Option<Discover>,
     pub(crate) additions: Vec<Addition>,
 }
@@ -104,27 +108,53 @@ impl Draft {
         let schema = self.schema();
         let own: Vec<&str> = self.variables.iter().map(String::as_str).collect();
         let report = &mut self.report;
+        let serve = serve(&self.root, &self.dir, report);
+        let is_served = self.root.get("serve").is_some();
         let discover = self.root.get("discover");
         let declares = ["variables", "facts"].iter().any(|key| self.root.get(key).is_some());
-        if discover.is_none() && declares {
+        if discover.is_none() && declares && !is_served {
             let why = "what it declares has to be found out by somebody";
             let hint = "add discover: {command: [program]}";
             report.add(self.at, "discover", "discover is missing", why, hint);
         }
+        if let Some(node) = discover.filter(|_| is_served) {
+            let why = "the module is a process of its own, which tells by itself what it finds";
+            report.add(node.at, "discover", "discover beside serve", why, "leave one of both out");
+        }
         let discover = discover.and_then(|node| look(node, &self.dir, registry, report));
-        let place =
-            Place { module: &self.name, dir: &self.dir, registry, own: &own, needs_command: true };
+        let place = Place {
+            module: &self.name,
+            dir: &self.dir,
+            registry,
+            own: &own,
+            needs_command: !is_served,
+        };
         let mut steps: Vec<Step> = Vec::new();
         for (name, at, body) in self.root.get("mutations").map(Node::entries).unwrap_or_default() {
             steps.extend(Step::read(name, *at, body, &place, report));
         }
-        if let Some(discover) = &discover {
-            let looks = looks(&self.name, &own, registry, discover, &steps);
-            steps.extend(looks);
-        }
+        let looks = looks(&self.name, &own, registry, discover.as_ref(), &steps);
+        steps.extend(looks);
         let additions = additions(&self.root, registry, report);
-        Declared { report: self.report, name: self.name, schema, steps, discover, additions }
+        let (report, name) = (self.report, self.name);
+        Declared { report, name, schema, steps, serve, discover, additions }
     }
+}
+
+/// What serves the module, when it is a process of its own.
+fn serve(root: &Node, dir: &Path, report: &mut Report) -> Option<Program> {
+    let node = root.get("serve")?;
+    report.known(node, "serve", &["command", "shell"]);
+    if cfg!(not(feature = "grpc")) {
+        let why = "this program was built without gRPC";
+        report.add(node.at, "serve", "nothing can be served", why, "use commands");
+    }
+    let program = Program::read(node, "serve", dir, report);
+    if program.is_none() && node.get("command").is_none() && node.get("shell").is_none() {
+        let why = "something has to be run";
+        report.add(node.at, "serve", "serve.command is missing", why, "add command: [program]");
+    }
+    program
 }
 
 fn look(node: &Node, dir: &Path, registry: &Registry, report: &mut Report) -> Option<Discover> {
@@ -159,7 +189,7 @@ fn looks(
     module: &str,
     own: &[&str],
     registry: &Registry,
-    discover: &Discover,
+    discover: Option<&Discover>,
     steps: &[Step],
 ) -> Vec<Step> {
     let mut looks = Vec::new();
@@ -181,11 +211,13 @@ fn looks(
         let mut mutation = Mutation::new(module, &name, Context::Child);
         let (from, to, or) = (unknown.clone(), likely.clone(), others.to_vec());
         mutation.effects.push(Effect { variable: Address::known(variable), from, to, or });
-        mutation.requires.clone_from(&discover.requires);
-        mutation.timeout = discover.timeout + discover.every;
+        if let Some(discover) = discover {
+            mutation.requires.clone_from(&discover.requires);
+            mutation.timeout = discover.timeout + discover.every;
+        }
         // Asking harms nobody, and giving up helps nobody.
         mutation.retry = Retry { limit: None, ..Retry::DEFAULT };
-        looks.push(Step { mutation, program: None });
+        looks.push(Step { mutation, program: None, is_look: true });
     }
     looks
 }

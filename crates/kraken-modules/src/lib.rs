@@ -1,4 +1,5 @@
-//! Modules out of process: what an administrator declares in a YAML file, and commands carry out.
+//! Modules out of process: what an administrator declares in a YAML file, and commands carry out, or
+//! a process that is spoken to over gRPC (`proto/kraken/module/v1/module.proto`).
 //!
 //! In: the files of a directory, and the schemas and mutations that an application has already. Out:
 //! [`Modules`], which adds to both, and the [`Module`](kraken::Module)s to host; or every
@@ -14,10 +15,14 @@ mod draft;
 mod environment;
 mod exec;
 mod fields;
+#[cfg(feature = "grpc")]
+mod grpc;
 mod guard;
 mod modules;
 mod polling;
 mod step;
 
+#[cfg(feature = "grpc")]
+pub use grpc::proto;
 pub use kraken_yaml::Diagnostic;
 pub use modules::Modules;

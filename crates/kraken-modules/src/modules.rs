@@ -31,7 +31,9 @@ impl Modules {
         mutations: &[Mutation],
     ) -> Result<Self, Vec<Diagnostic>> {
         let (mut drafts, mut wrong) = (Vec::new(), Vec::new());
-        for file in files(dir)? {
+        // Commands run beside their file, so its path must mean the same from there.
+        let absolute = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
+        for file in files(&absolute)? {
             match text(&file).and_then(|text| Draft::read(&file, &text)) {
                 Ok(draft) => drafts.push(draft),
                 Err(found) => wrong.extend(found),
@@ -81,14 +83,21 @@ impl Modules {
         }
     }
 
-    /// The modules, to be hosted. `registry` knows their schemas.
+    /// The modules, to be hosted. `registry` knows their schemas; in `run`, those that are processes
+    /// of their own have their sockets.
     #[must_use]
-    pub fn hosted(&self, registry: &Arc<Registry>) -> Vec<Arc<dyn Module>> {
-        let exec = |declared: &Arc<Declared>| -> Arc<dyn Module> {
-            let module = ExecModule::new(Arc::clone(declared), Arc::clone(registry));
-            Arc::new(Exec(Arc::new(module)))
+    pub fn hosted(&self, registry: &Arc<Registry>, run: &Path) -> Vec<Arc<dyn Module>> {
+        let host = |declared: &Arc<Declared>| -> Arc<dyn Module> {
+            let declared = Arc::clone(declared);
+            #[cfg(feature = "grpc")]
+            if declared.serve.is_some() {
+                return Arc::new(crate::grpc::Grpc::new(declared, run.to_owned()));
+            }
+            #[cfg(not(feature = "grpc"))]
+            let _ = run;
+            Arc::new(Exec(Arc::new(ExecModule::new(declared, Arc::clone(registry)))))
         };
-        self.declared.iter().map(exec).collect()
+        self.declared.iter().map(host).collect()
     }
 
     /// How many there are.

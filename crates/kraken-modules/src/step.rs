@@ -16,6 +16,9 @@ const TIMES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 pub(crate) struct Step {
     pub(crate) mutation: Mutation,
     pub(crate) program: Option<Program>,
+    /// Whether it only looks, and no file declares it.
+    #[cfg_attr(not(feature = "grpc"), allow(dead_code))]
+    pub(crate) is_look: bool,
 }
 
 /// Where a step is read.
@@ -75,6 +78,11 @@ impl Step {
             report.add(context.at, &path, what, why, "leave it out, or write child");
         }
         let program = Program::read(body, &path, place.dir, report);
+        if let Some(_program) = program.as_ref().filter(|_| !place.needs_command) {
+            let what = format!("{path} has a command");
+            let why = "the module is a process of its own, which takes its steps";
+            report.add(at, &path, what, why, "leave it out, or leave out serve");
+        }
         if program.is_none()
             && place.needs_command
             && body.get("command").is_none()
@@ -89,7 +97,7 @@ impl Step {
                 "add command: [program]",
             );
         }
-        (!mutation.effects.is_empty()).then_some(Self { mutation, program })
+        (!mutation.effects.is_empty()).then_some(Self { mutation, program, is_look: false })
     }
 }
 

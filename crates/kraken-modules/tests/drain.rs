@@ -102,7 +102,7 @@ async fn start(dir: &std::path::Path, images: Arc<Images>) -> (Kraken, Tasks) {
     // The stand-in only ever changes images; what the example declares is in order.
     assert_eq!(findings.len(), 1, "{findings:?}");
     assert!(findings[0].starts_with("once image_state is ACTIVE"), "{findings:?}");
-    let mut hosted = modules.hosted(&registry);
+    let mut hosted = modules.hosted(&registry, dir);
     hosted.push(images);
     let keeper = Keeper::new(Box::new(Memory::default()));
     let modules = Arc::new(set);

@@ -1,22 +1,15 @@
 //! Commands that crash, hang, flood and lie, beside a module that works.
 #![allow(clippy::unwrap_used)]
 
-use kraken::{Keeper, Kraken, ModuleStatus, Options, Settings, Tasks};
-use kraken_model::{Document, NodeId, Path, Registry};
+mod house;
+
+use house::{House, PATIENCE, node};
+use kraken::{Keeper, Kraken, Options, Settings};
+use kraken_model::{Document, Path, Registry};
 use kraken_modules::Modules;
 use kraken_plan::ModuleSet;
 use kraken_store::Memory;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-/// Longer than anything here takes on a busy machine; only a failure waits this long.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-const LAMP: &str = "module: lamp
-variables: { lamp: { values: [UNKNOWN, ON] } }
-discover: { shell: 'if [ $KRAKEN_NODE = b ]; then echo lamp=ON; fi', every: 200ms }
-mutations: { light: { moves: { lamp: [UNKNOWN, ON] }, shell: 'exit 0' } }
-";
 
 /// A door whose look and whose step are as a test says.
 fn door(look: &str, step: &str) -> String {
@@ -34,90 +27,14 @@ mutations:
     )
 }
 
-struct House {
-    kraken: Kraken,
-    tasks: Tasks,
-    _dir: tempfile::TempDir,
-}
-
-impl House {
-    async fn open(look: &str, step: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("lamp.yaml"), LAMP).unwrap();
-        std::fs::write(dir.path().join("door.yaml"), door(look, step)).unwrap();
-        let modules = Modules::read(dir.path(), &[], &[]).unwrap();
-        let registry = Arc::new(Registry::new(modules.schemas()).unwrap());
-        let mut mutations = Vec::new();
-        modules.extend(&mut mutations);
-        let set = ModuleSet::new(&registry, mutations).unwrap();
-        let (kraken, tasks) = Kraken::start(Options {
-            hosted: modules.hosted(&registry),
-            registry,
-            modules: Arc::new(set),
-            keeper: Keeper::new(Box::new(Memory::default())),
-            settings: Settings::default(),
-        })
-        .await
-        .unwrap();
-        let writes = [("a", "door", "SHUT"), ("b", "lamp", "ON")].map(|(name, path, value)| {
-            let mut cfg = Document::new();
-            cfg.set(Path::known(path), value);
-            (node(name), Some(cfg))
-        });
-        kraken.configure(writes.to_vec(), "test").await.unwrap();
-        Self { kraken, tasks, _dir: dir }
-    }
-
-    fn status(&self, name: &str) -> ModuleStatus {
-        self.kraken.hosted().into_iter().find(|module| module.name == name).unwrap()
-    }
-
-    fn is(&self, name: &str, path: &str, value: &str) -> bool {
-        let view = self.kraken.views().get(&node(name));
-        view.is_some_and(|view| view.dsc.text(path) == Some(value))
-    }
-
-    async fn until(&self, what: &str, so: impl Fn(&Self) -> bool) {
-        let deadline = Instant::now() + PATIENCE;
-        while !so(self) {
-            assert!(Instant::now() < deadline, "{what}: {:?}", self.kraken.hosted());
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-
-    async fn until_explained(&self, words: &str) {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let text = self.kraken.explain(&node("a")).await.unwrap().to_string();
-            if text.contains(words) {
-                return;
-            }
-            assert!(Instant::now() < deadline, "{text}");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-
-    /// The module beside it works on, and everything ends when it should.
-    async fn close(self) {
-        self.until("b is not lit", |house| house.is("b", "lamp", "ON")).await;
-        let lamp = self.status("lamp");
-        assert_eq!((lamp.refused, lamp.last_error), (0, None));
-        self.kraken.stop();
-        tokio::time::timeout(PATIENCE, self.tasks.ended()).await.unwrap();
-    }
-}
-
-fn node(name: &str) -> NodeId {
-    NodeId::new(name).unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_that_crashes_is_a_reason_and_is_run_again() {
-    let house = House::open("echo door=OPEN", "echo the hinges broke >&2; kill -SEGV $$").await;
+    let house =
+        House::open(&door("echo door=OPEN", "echo the hinges broke >&2; kill -SEGV $$")).await;
     house.until_explained("signal: 11 (SIGSEGV)").await;
     house.until_explained("the hinges broke").await;
     house.close().await;
-    let house = House::open("echo no eyes >&2; exit 3", "exit 0").await;
+    let house = House::open(&door("echo no eyes >&2; exit 3", "exit 0")).await;
     let said = |house: &House| {
         let error = house.status("door").last_error;
         error.is_some_and(|error| error.contains("cannot look") && error.contains("no eyes"))
@@ -129,10 +46,10 @@ async fn a_command_that_crashes_is_a_reason_and_is_run_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_that_hangs_is_killed_when_its_time_is_over() {
-    let house = House::open("echo door=OPEN", "sleep 600 & wait").await;
+    let house = House::open(&door("echo door=OPEN", "sleep 600 & wait")).await;
     house.until_explained("not discovered in time").await;
     house.close().await;
-    let house = House::open("exec sleep 600", "exit 0").await;
+    let house = House::open(&door("exec sleep 600", "exit 0")).await;
     let said = |house: &House| {
         let error = house.status("door").last_error;
         error.is_some_and(|error| error.contains("did not end within 500ms and was killed"))
@@ -143,10 +60,10 @@ async fn a_command_that_hangs_is_killed_when_its_time_is_over() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_that_floods_is_cut_off() {
-    let house = House::open("echo door=OPEN", "exec yes").await;
+    let house = House::open(&door("echo door=OPEN", "exec yes")).await;
     house.until_explained("wrote more than").await;
     house.close().await;
-    let house = House::open("exec yes door=OPEN", "exit 0").await;
+    let house = House::open(&door("exec yes door=OPEN", "exit 0")).await;
     let said = |house: &House| {
         house.status("door").last_error.is_some_and(|error| error.contains("wrote more than"))
     };
@@ -158,14 +75,14 @@ async fn a_command_that_floods_is_cut_off() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_that_lies_is_not_believed() {
     let lies = "echo door=OPEN; echo lamp=ON; echo nothing=1";
-    let house = House::open(lies, "exit 0").await;
+    let house = House::open(&door(lies, "exit 0")).await;
     house.until("the truth was not taken", |house| house.is("a", "door", "OPEN")).await;
     house.until("lies were taken", |house| house.status("door").refused >= 2).await;
     assert!(!house.is("a", "lamp", "ON"));
     // That it succeeded proves nothing.
     house.until_explained("not discovered in time").await;
     house.close().await;
-    let house = House::open("echo door=AJAR", "exit 0").await;
+    let house = House::open(&door("echo door=AJAR", "exit 0")).await;
     house.until("it was taken", |house| house.status("door").refused >= 1).await;
     let error = house.status("door").last_error.unwrap();
     assert!(error.contains("\"AJAR\" is not one of UNKNOWN, OPEN, SHUT"), "{error}");
@@ -190,7 +107,7 @@ mutations:
     let mut mutations = Vec::new();
     modules.extend(&mut mutations);
     let set = Arc::new(ModuleSet::new(&registry, mutations).unwrap());
-    let hosted = modules.hosted(&registry);
+    let hosted = modules.hosted(&registry, dir.path());
     let keeper = Keeper::new(Box::new(Memory::default()));
     let options = Options { registry, modules: set, hosted, keeper, settings: Settings::default() };
     let (kraken, tasks) = Kraken::start(options).await.unwrap();
@@ -198,7 +115,7 @@ mutations:
     cfg.set(Path::known("lamp"), "ON");
     let writes = ["a", "b"].map(|name| (node(name), Some(cfg.clone())));
     kraken.configure(writes.to_vec(), "test").await.unwrap();
-    let house = House { kraken, tasks, _dir: dir };
+    let house = House { kraken, tasks, dir };
     // Long before the hour is over: whoever took a step wants to know.
     house.until("a is not lit", |house| house.is("a", "lamp", "ON")).await;
     house.until("b is not lit", |house| house.is("b", "lamp", "ON")).await;

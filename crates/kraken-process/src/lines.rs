@@ -3,6 +3,9 @@
 /// The longest line that is passed on; the rest of a longer one is left out.
 const MAX_LINE_BYTES: usize = 2048;
 
+/// How long a line may be before it is passed on without its end, where little is kept.
+const MAX_WAITING_BYTES: usize = 64 * 1024;
+
 /// What came out of one pipe so far.
 #[derive(Debug, Default)]
 pub(crate) struct Written {
@@ -19,6 +22,17 @@ impl Written {
             tell(&line(&self.bytes[self.told..self.told + length]));
             self.told += length + 1;
         }
+    }
+
+    /// Forgets all but the last of what was passed on. A line without an end that is too long to wait
+    /// for is passed on as it is.
+    pub(crate) fn forget(&mut self, keep: usize, tell: &mut dyn FnMut(&str)) {
+        if self.bytes.len() - self.told > MAX_WAITING_BYTES {
+            self.end(tell);
+        }
+        let gone = self.told.saturating_sub(keep);
+        self.bytes.drain(..gone);
+        self.told -= gone;
     }
 
     /// Passes on a last line without an end.
@@ -51,5 +65,23 @@ mod tests {
         written.end(&mut tell);
         assert_eq!(lines, ["ab", "c", "", " [1mend"]);
         assert_eq!(written.bytes, b"ab\nc\r\n\n\x1b[1mend");
+    }
+
+    #[test]
+    fn what_runs_for_ever_fills_no_memory() {
+        let mut written = Written::default();
+        let mut lines = 0;
+        for _ in 0..1000 {
+            written.take(&[b'x'; 4096], &mut |_| lines += 1);
+            written.take(b"\nshort\n", &mut |_| lines += 1);
+            written.forget(8, &mut |_| lines += 1);
+            assert!(written.bytes.len() <= 8);
+        }
+        assert_eq!(lines, 2000);
+        for _ in 0..1000 {
+            written.take(&[b'x'; 4096], &mut |_| lines += 1);
+            written.forget(8, &mut |_| lines += 1);
+            assert!(written.bytes.len() <= MAX_WAITING_BYTES + 4096);
+        }
     }
 }

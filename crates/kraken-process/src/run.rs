@@ -32,8 +32,11 @@ pub struct Run {
     program: PathBuf,
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
+    dir: PathBuf,
     limit: Duration,
     output_bytes: usize,
+    /// Whether it runs for as long as it is wanted, and little is kept of what it writes.
+    is_service: bool,
 }
 
 impl Run {
@@ -44,14 +47,37 @@ impl Run {
         limit: Duration,
     ) -> Self {
         let args = args.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
-        let (env, output_bytes) = (Vec::new(), DEFAULT_OUTPUT_BYTES);
-        Self { program: program.into(), args, env, limit, output_bytes }
+        Self {
+            program: program.into(),
+            args,
+            env: Vec::new(),
+            dir: "/".into(),
+            limit,
+            output_bytes: DEFAULT_OUTPUT_BYTES,
+            is_service: false,
+        }
+    }
+
+    /// A program that runs for as long as it is wanted. It may write without end: every line is
+    /// passed on, and only its last words are kept.
+    pub fn service<A: AsRef<OsStr>>(
+        program: impl Into<PathBuf>,
+        args: impl IntoIterator<Item = A>,
+    ) -> Self {
+        Self { is_service: true, ..Self::new(program, args, Duration::MAX) }
     }
 
     /// Adds to its environment, which else has `PATH` and `LANG=C` only.
     #[must_use]
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// The directory in which it runs; unless said otherwise it is `/`, wherever this process is.
+    #[must_use]
+    pub fn in_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.dir = dir.into();
         self
     }
 
@@ -76,9 +102,10 @@ impl Run {
     /// # Errors
     /// As [`Run::output`].
     pub async fn follow(self, on_line: impl FnMut(Pipe, &str)) -> Result<String, CommandError> {
-        let Self { program, args, env, limit, output_bytes } = self;
+        let Self { program, args, env, dir, limit, output_bytes, is_service } = self;
         let mut child = Command::new(&program)
             .args(args)
+            .current_dir(dir)
             .env_clear()
             .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
             .env("LANG", "C")
@@ -93,7 +120,8 @@ impl Run {
             .map_err(|source| CommandError::Start { program: program.clone(), source })?;
         let leader = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         let mut guard = GroupGuard(leader);
-        let finish = finish(&mut child, output_bytes, on_line);
+        let output_limit = (!is_service).then_some(output_bytes);
+        let finish = finish(&mut child, output_limit, on_line);
         let Ok(ended) = tokio::time::timeout(limit, finish).await else {
             return Err(CommandError::Timeout { program, limit });
         };
@@ -131,10 +159,10 @@ struct Ended {
     err: Vec<u8>,
 }
 
-/// `None` when it wrote too much.
+/// `None` when it wrote more than the limit; without one, only its last words are kept.
 async fn finish(
     child: &mut Child,
-    limit: usize,
+    limit: Option<usize>,
     mut on_line: impl FnMut(Pipe, &str),
 ) -> io::Result<Option<Ended>> {
     let (mut out_pipe, mut err_pipe) = (child.stdout.take(), child.stderr.take());
@@ -150,8 +178,13 @@ async fn finish(
                 err.take(&err_room[..read?], &mut |line| on_line(Pipe::Err, line));
             }
         }
-        if out.bytes.len() > limit || err.bytes.len() > limit {
-            return Ok(None);
+        match limit {
+            Some(limit) if out.bytes.len() > limit || err.bytes.len() > limit => return Ok(None),
+            Some(_) => {}
+            None => {
+                out.forget(SAID_BYTES, &mut |line| on_line(Pipe::Out, line));
+                err.forget(SAID_BYTES, &mut |line| on_line(Pipe::Err, line));
+            }
         }
     }
     out.end(&mut |line| on_line(Pipe::Out, line));

@@ -45,6 +45,14 @@ async fn a_command_sees_nothing_of_our_environment_and_what_it_is_given() {
 }
 
 #[tokio::test]
+async fn a_command_runs_in_its_directory_wherever_we_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let pwd = sh("pwd", PATIENCE).in_dir(dir.path()).output().await.unwrap();
+    assert_eq!(std::path::Path::new(pwd.trim_end()), dir.path());
+    assert_eq!(sh("pwd", PATIENCE).output().await.unwrap(), "/\n");
+}
+
+#[tokio::test]
 async fn a_command_that_is_no_longer_waited_for_is_killed_with_its_children() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("child");
@@ -83,4 +91,14 @@ async fn a_failure_carries_the_last_words() {
     assert!(error.to_string().ends_with("ended with exit status: 4: no route"), "{error}");
     let error = sh("echo 'only here'; exit 1", PATIENCE).output().await.unwrap_err();
     assert!(error.to_string().ends_with("only here"), "{error}");
+}
+
+#[tokio::test]
+async fn a_service_may_write_without_end_and_is_remembered_by_its_last_words() {
+    let mut lines = 0;
+    let script = "head -c 1000000 /dev/zero | tr '\\0' '\\n'; echo enough >&2; exit 3";
+    let run = Run::service("/bin/sh", ["-c", script]);
+    let error = run.follow(|_, _| lines += 1).await.unwrap_err();
+    assert!(error.to_string().ends_with("exit status: 3: enough"), "{error}");
+    assert_eq!(lines, 1_000_001);
 }

@@ -78,6 +78,11 @@ impl Health {
         self.change(|status| status.clone())
     }
 
+    /// It is being started, and cannot do anything yet.
+    pub fn starting(&self) {
+        self.change(|status| status.state = ModuleState::Starting);
+    }
+
     /// It runs.
     pub fn running(&self) {
         self.change(|status| status.state = ModuleState::Running);

@@ -127,7 +127,7 @@ impl Parent {
         let service = BootService::start(config, hosts_seen, events)?;
 
         let mut hosted: Vec<Arc<dyn Module>> = vec![power.clone(), boot.clone(), sync.clone()];
-        hosted.extend(setup.modules.hosted(&registry));
+        hosted.extend(setup.modules.hosted(&registry, &setup.run.join("modules")));
         let options = Options {
             registry,
             modules: Arc::new(modules),
