@@ -23,6 +23,8 @@ struct Sifted {
     is_watched: bool,
     /// Something stale was confirmed.
     is_confirmed: bool,
+    /// What the storm guard watches was among that.
+    is_watched_confirmed: bool,
 }
 
 impl Engine {
@@ -135,8 +137,12 @@ impl Engine {
             out.push(Output::Refused { node, by, reasons });
         }
         let is_watched = sifted.is_watched;
+        let is_found_lost = sifted.is_watched_confirmed && !is_watched;
         self.absorb(at, changes, Said { is_watched, by, cause: None }, out);
-        if is_watched {
+        if is_found_lost {
+            self.found_lost(at);
+        }
+        if is_watched || is_found_lost {
             self.watch_loss(at, before);
             // Before the node is looked at: it may be the one that makes it a storm.
             self.judge_storm(out);
@@ -175,7 +181,10 @@ impl Engine {
             let path = change.path.as_str();
             if is_from_outside && node.stale != 0 {
                 let bit = bit_of(&settings.fresh, path);
-                sifted.is_confirmed |= node.stale & bit != 0;
+                let is_confirmed = node.stale & bit != 0;
+                sifted.is_confirmed |= is_confirmed;
+                sifted.is_watched_confirmed |=
+                    is_confirmed && settings.storm.variable == change.path;
                 node.stale &= !bit;
             }
             if node.dsc.get(path) == change.value.as_ref() {
@@ -317,6 +326,23 @@ impl Engine {
         }
         node.lost_at = Some(self.now);
         self.losses.lose(self.now, at);
+    }
+
+    /// A node was lost before a restart, and is lost still: with the others that are it may be one
+    /// of too many, just as if all of them were lost now.
+    fn found_lost(&mut self, at: u32) {
+        let path = &self.settings.storm.variable;
+        let (Some(node), Some(variable)) =
+            (self.nodes.get_mut(at), self.set.variable(path.as_str()))
+        else {
+            return;
+        };
+        let is = variable.value(node.state);
+        let wanted = node.cfg.text(path.as_str()).filter(|wanted| *wanted != is.as_ref());
+        if wanted.is_some() && *is != variable.values[0] && node.lost_at.is_none() {
+            node.lost_at = Some(self.now);
+            self.losses.lose(self.now, at);
+        }
     }
 
     pub(crate) fn stale_paths(&self, at: u32) -> Vec<Path> {
