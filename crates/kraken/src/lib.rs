@@ -24,7 +24,9 @@ pub use chain::chain;
 pub use clock::Clock;
 pub use journal::Event;
 pub use keeper::Keeper;
-pub use kraken_engine::{Command, Entry, Explanation, Failure, Limit, Scope, Settings, What};
+pub use kraken_engine::{
+    Command, Entry, Explanation, Failure, Limit, Scope, Settings, Storm, What,
+};
 pub use module::{Context, Discovery, Module, Order};
 pub use runtime::{Kraken, KrakenError, Options, Tasks};
 pub use sync::{Agent, AgentError, AgentOptions, LogLine};

@@ -9,7 +9,8 @@ use crate::views::Views;
 use kraken_engine::{Command, Engine, Explanation, Input, Settings};
 use kraken_model::{Change, Document, Invalid, NodeId, Registry, Side};
 use kraken_plan::ModuleSet;
-use kraken_store::StoreError;
+use kraken_store::{Store, StoreError};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -40,7 +41,6 @@ pub struct Options {
 #[derive(Clone)]
 pub struct Kraken {
     requests: mpsc::Sender<Request>,
-    discoveries: mpsc::Sender<Discovery>,
     views: Arc<Views>,
     keeper: Keeper,
     events: Events,
@@ -140,8 +140,7 @@ impl Kraken {
             let context = context.named(module.name());
             tasks.spawn(async move { module.run(context).await });
         }
-        let kraken =
-            Self { requests, discoveries, views, keeper, events, registry, modules, stop, clock };
+        let kraken = Self { requests, views, keeper, events, registry, modules, stop, clock };
         Ok((kraken, Tasks { tasks, journal: journal_task }))
     }
 
@@ -166,10 +165,11 @@ impl Kraken {
         self.ask(|reply| Request::Configure { writes, by: by.into(), reply }).await?
     }
 
-    /// Tells the engine what a person, or something outside, found out.
+    /// Tells the engine what a person, or something outside, found out. Kept when this returns.
     ///
     /// # Errors
-    /// When there is no such node, a value does not fit, or the application has ended.
+    /// When there is no such node, a value does not fit, it cannot be kept, or the application has
+    /// ended.
     pub async fn discover(
         &self,
         node: &NodeId,
@@ -188,7 +188,7 @@ impl Kraken {
             return Err(KrakenError::Invalid(invalid));
         }
         let discovery = Discovery { node: node.clone(), changes, by: by.into() };
-        self.discoveries.send(discovery).await.map_err(|_| KrakenError::Ended)
+        self.ask(|reply| Request::Discover { discovery, reply }).await?
     }
 
     /// Gives the engine a command of an operator.
@@ -308,25 +308,28 @@ impl Tasks {
 /// soft state: a checkpoint that fails is tried again with the next change.
 async fn checkpoint(views: Arc<Views>, keeper: Keeper, stop: CancellationToken) {
     let mut subscription = views.subscribe();
-    let mut pending = std::collections::BTreeMap::new();
+    let mut pending: BTreeSet<NodeId> = BTreeSet::new();
     let mut last = false;
     while !last {
         tokio::select! {
             // Nothing is lost when this is cancelled: what it would return stays marked.
-            changed = subscription.changed() => pending.extend(changed),
+            changed = subscription.changed() => {
+                pending.extend(changed.into_iter().map(|(node, _)| node));
+            }
             () = stop.cancelled() => {
                 last = true;
                 // What changed in the last moment too: the next start is the better for it.
-                pending.extend(subscription.take());
+                pending.extend(subscription.take().into_iter().map(|(node, _)| node));
             }
         }
-        let batch: Vec<_> = pending
-            .iter()
-            .map(|(n, v): (&NodeId, &Option<crate::View>)| {
-                (n.clone(), v.as_ref().map(|v| v.dsc.clone()))
-            })
-            .collect();
-        match keeper.with(move |store| store.checkpoint(&batch)).await {
+        let (nodes, views) = (pending.clone(), Arc::clone(&views));
+        let keep = move |store: &mut dyn Store| {
+            // As they are by now: something newer may have been kept since they changed.
+            let dsc = |node: &NodeId| views.get(node).map(|view| view.dsc);
+            let batch: Vec<_> = nodes.into_iter().map(|n| (n.clone(), dsc(&n))).collect();
+            store.checkpoint(&batch)
+        };
+        match keeper.with(keep).await {
             Ok(()) => pending.clear(),
             Err(error) => tracing::error!(%error, "cannot checkpoint what was discovered"),
         }

@@ -37,6 +37,10 @@ pub(crate) enum Request {
         by: Arc<str>,
         reply: oneshot::Sender<Result<(), KrakenError>>,
     },
+    Discover {
+        discovery: Discovery,
+        reply: oneshot::Sender<Result<(), KrakenError>>,
+    },
     Explain {
         node: NodeId,
         reply: oneshot::Sender<Option<Explanation>>,
@@ -167,6 +171,10 @@ impl Engineer {
                 let result = self.command(command, by).await;
                 let _ = reply.send(result);
             }
+            Request::Discover { discovery, reply } => {
+                let result = self.discover_kept(discovery).await;
+                let _ = reply.send(result);
+            }
             Request::Explain { node, reply } => {
                 let _ = reply.send(self.engine.explain(&node, self.clock.now()));
             }
@@ -221,6 +229,16 @@ impl Engineer {
             self.command_kept(Command::Freeze, String::from_utf8_lossy(&by).into()).await;
         }
         Ok(())
+    }
+
+    /// What a person says is kept before it is acknowledged, unlike what modules find out, which
+    /// they find again.
+    async fn discover_kept(&mut self, discovery: Discovery) -> Result<(), KrakenError> {
+        let Discovery { node, changes, by } = discovery;
+        self.step(Input::Discover { node: node.clone(), changes, by }).await;
+        let Some(dsc) = self.engine.node(&node).map(|view| view.dsc.clone()) else { return Ok(()) };
+        let keep = move |store: &mut dyn Store| store.checkpoint(&[(node, Some(dsc))]);
+        self.keeper.with(keep).await.map_err(KrakenError::Keep)
     }
 
     /// Durable first, then acted upon: a crash in between repeats the acting, never forgets it.

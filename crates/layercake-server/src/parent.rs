@@ -3,11 +3,12 @@
 use crate::logs::Logs;
 use crate::tickets::SyncTickets;
 use kraken::{
-    Identity, IdentityError, Keeper, Kraken, KrakenError, Limit, Options, Scope, Settings, Tasks,
+    Identity, IdentityError, Keeper, Kraken, KrakenError, Limit, Options, Scope, Settings, Storm,
+    Tasks,
 };
 use kraken::{SyncError, SyncOptions, SyncParent};
-use kraken_model::Registry;
-use kraken_plan::ModuleSet;
+use kraken_model::{Path as Address, Registry};
+use kraken_plan::{Effect, ModuleSet};
 use kraken_store::StoreError;
 use layercake_boot::hosts::BootFileError;
 use layercake_boot::{
@@ -16,6 +17,7 @@ use layercake_boot::{
 use layercake_config::{Cluster, Settings as ClusterSettings};
 use layercake_image::{ImageStore, ServeCounters};
 use layercake_power::{PowerModule, QemuHost};
+use layercake_schema::phys_state;
 use layercake_seed::{SeedParent, ValueError};
 use std::io;
 use std::net::SocketAddr;
@@ -103,8 +105,8 @@ impl Parent {
         let identity = identity(&keeper).await?;
         let at = SocketAddr::from((network.server, SYNC_PORT));
         let logs = Arc::new(Logs::new());
-        let sync =
-            SyncParent::bind(sync_options(settings, at, &logs), &identity, keeper.clone()).await?;
+        let options = sync_options(settings, at, &logs, &registry);
+        let sync = SyncParent::bind(options, &identity, keeper.clone()).await?;
 
         let (hosts, hosts_seen) = watch::channel(Arc::new(Hosts::default()));
         let (events, events_in) = mpsc::channel(layercake_boot::service::EVENT_CHANNEL_PLACES);
@@ -210,13 +212,25 @@ async fn identity(keeper: &Keeper) -> Result<Identity, ParentError> {
     Ok(identity)
 }
 
-fn sync_options(settings: &ClusterSettings, at: SocketAddr, logs: &Arc<Logs>) -> SyncOptions {
-    let logs = Arc::clone(logs);
+fn sync_options(
+    settings: &ClusterSettings,
+    at: SocketAddr,
+    logs: &Arc<Logs>,
+    registry: &Arc<Registry>,
+) -> SyncOptions {
+    let (logs, registry) = (Arc::clone(logs), Arc::clone(registry));
     SyncOptions {
         address: at,
         hello: settings.timing.hello,
         silent: settings.timing.silent,
+        return_within: SyncOptions::time_to_return(settings.timing.hello, settings.timing.silent),
         node_owns: Arc::new(layercake_schema::node_owns),
+        is_goal: Arc::new(move |path| registry.variable(path.as_str()).is_some()),
+        disproved: vec![Effect {
+            variable: Address::known(phys_state::PATH),
+            from: phys_state::PHYS_HANG.into(),
+            to: phys_state::POWER_ON.into(),
+        }],
         on_log: Arc::new(move |node, stream, line| logs.add(node, stream, line)),
     }
 }
@@ -226,5 +240,11 @@ fn engine_settings(settings: &ClusterSettings) -> Settings {
     let power_on = || Scope::Mutation("power.on".into());
     let at_once = settings.limits.power_on_at_once.map(|n| Limit::at_most(n, power_on()));
     let every = settings.limits.power_on_every.map(|pause| Limit::spaced(pause, power_on()));
-    Settings { limits: at_once.into_iter().chain(every).collect(), ..Settings::default() }
+    // Nodes that are lost together are found silent one by one, as their hellos would have come.
+    let settle = Storm::default().settle.max(settings.timing.hello * 3);
+    Settings {
+        limits: at_once.into_iter().chain(every).collect(),
+        storm: Storm { settle, ..Storm::default() },
+        ..Settings::default()
+    }
 }
