@@ -11,11 +11,14 @@ const ARROWS: &[(&str, &[&[&str]])] = &[
     ("kraken-engine", &[MODEL, &["kraken-plan"]]),
     ("kraken-sync", &[MODEL]),
     ("kraken-store", &[MODEL]),
+    // Without the runtime: it drives the same engine and sync in another time.
+    ("kraken-sim", &[MODEL, CORE]),
     ("kraken", &[MODEL, CORE]),
     ("layercake-sys", &[]),
     ("layercake-cpio", &[]),
     ("layercake-seed", &[]),
     ("layercake-schema", &[MODEL, &["kraken-plan"]]),
+    ("layercake-sim", &[MODEL, CORE, &["kraken-sim", "layercake-schema"]]),
     ("layercake-config", &[MODEL, &["layercake-schema"]]),
     ("layercake-minos", &[&["layercake-cpio"]]),
     // Modules do not know each other.
