@@ -159,8 +159,9 @@ impl<A: Application> Fleet<A> {
         }
         let given = id.clone();
         let mut id = id;
-        if self.plan.bug == Some(Bug::StaleEpochAccepted) {
-            id.epoch = self.disk.epoch;
+        if self.plan.bug == Some(Bug::StaleEpochAccepted) && id.epoch != self.disk.epoch {
+            // For an answer to whatever is under way now.
+            id = process.running.get(&n).cloned().unwrap_or(id);
         }
         self.step_as(Input::Finished { id, result }, Some(&given));
     }

@@ -7,7 +7,7 @@ use crate::desk::{RUN_STATE, silence};
 use crate::fleet::{Event, Fleet, number};
 use crate::plant::Bug;
 use kraken_engine::{Command, DispatchId, Engine, Input, Output};
-use kraken_model::{Change, Document, Millis, Path, Side as Doc};
+use kraken_model::{Change, Document, Millis, Side as Doc};
 use kraken_sync::{Parent, ParentInput, ParentSettings, TokenBook};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -131,10 +131,11 @@ impl<A: Application> Fleet<A> {
         for (n, dsc) in self.disk.checkpoint.clone() {
             let node = self.nodes[n].id.clone();
             if self.plan.bug == Some(Bug::AdoptionGuardOff) {
-                let set =
-                    |(path, value): (&Path, &_)| Change::set(path.clone(), Clone::clone(value));
-                let changes = dsc.iter().map(set).collect();
-                self.step(Input::Discover { node, changes, by: Arc::clone(&by) });
+                for (path, value) in dsc.iter() {
+                    let changes = vec![Change::set(path.clone(), value.clone())];
+                    let by = A::writers(path).first().copied().unwrap_or("start").into();
+                    self.step(Input::Discover { node: node.clone(), changes, by });
+                }
             } else {
                 self.step(Input::Restore { node, dsc });
             }

@@ -1,6 +1,7 @@
 //! The image service of a node.
 
 use crate::machine::{Layercake, Machine, Stage, set};
+use crate::power::REASON;
 use kraken_model::{Change, Path};
 use kraken_sim::{Deeds, Side, Task};
 use layercake_schema::image_state;
@@ -28,6 +29,9 @@ impl Layercake {
                 Some(_) => set(path, value),
                 None => Change::remove(Path::known(path)),
             });
+        }
+        if machine.boasts {
+            found.push(set(REASON, "a node knows nothing of that"));
         }
         deeds.find(Side::Node, found, &self.names().image);
     }

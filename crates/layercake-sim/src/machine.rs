@@ -20,6 +20,9 @@ const TOKEN_VALID: Duration = Duration::from_secs(3600);
 /// How much slower a slow machine is.
 const SLOW: u32 = 4;
 
+/// One node in so many speaks of what is not its own to know.
+const BOASTERS: usize = 5;
+
 /// How often firmware that finds no boot server asks again.
 const FIRMWARE_RETRY: Duration = Duration::from_secs(10);
 
@@ -59,6 +62,8 @@ pub struct Machine {
     pub(crate) images: Option<Arc<str>>,
     /// Whether an image that was started has ended by itself.
     pub(crate) has_failed: bool,
+    /// Whether its node speaks of what is not its own to know.
+    pub(crate) boasts: bool,
     /// The cfg that the node has.
     pub(crate) cfg: Document,
     /// The boot that the boot module expects: name and token, durable.
@@ -280,7 +285,7 @@ impl Application for Layercake {
         cfg
     }
 
-    fn machine(&self, _node: usize) -> Machine {
+    fn machine(&self, node: usize) -> Machine {
         Machine {
             is_fed: true,
             is_on: false,
@@ -290,6 +295,7 @@ impl Application for Layercake {
             is_slow: false,
             images: None,
             has_failed: false,
+            boasts: node.is_multiple_of(BOASTERS),
             cfg: Document::new(),
             armed: None,
             served: None,

@@ -9,8 +9,11 @@ use std::time::Duration;
 /// How long a machine that hung stays without power.
 const COLD: Duration = Duration::from_secs(2);
 
+/// The stage of an order that nobody answered.
+const GIVEN_UP: u32 = 9;
+
 /// Where it stands why power is not known.
-const REASON: &str = "power.reason";
+pub(crate) const REASON: &str = "power.reason";
 
 impl Layercake {
     /// Begins to ask a machine for its power, again and again.
@@ -59,7 +62,18 @@ impl Layercake {
     /// Carries out an order to switch, or to look.
     pub(crate) fn switch(&self, machine: &mut Machine, task: Task<'_>, deeds: &mut Deeds<'_>) {
         match machine.controller {
-            Controller::Hangs => return,
+            Controller::Hangs if task.stage == 0 => {
+                // Whoever waits for an answer gives up at last, or does not.
+                if deeds.random.chance(50) {
+                    let gives_up = Duration::from_millis(deeds.random.within(10_000, 50_000));
+                    deeds.go_on(gives_up, GIVEN_UP);
+                }
+                return;
+            }
+            Controller::Hangs => {
+                deeds.answer(task.order, Err("the controller does not answer"));
+                return;
+            }
             Controller::Errs => {
                 deeds.answer(task.order, Err("the controller says: error 42"));
                 return;
@@ -70,6 +84,10 @@ impl Layercake {
             let least = if task.mutation == "power.recover" { COLD } else { Duration::ZERO };
             let takes = least + Duration::from_millis(deeds.random.within(300, 3_000));
             deeds.go_on(machine.takes(takes), 1);
+            return;
+        }
+        if task.stage == GIVEN_UP {
+            deeds.answer(task.order, Err("the controller did not answer"));
             return;
         }
         let is_wanted = match task.mutation {
