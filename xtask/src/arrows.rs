@@ -11,6 +11,8 @@ const ARROWS: &[(&str, &[&[&str]])] = &[
     ("kraken-engine", &[MODEL, &["kraken-plan"]]),
     ("kraken-sync", &[MODEL]),
     ("kraken-store", &[MODEL]),
+    // Without the runtime: it drives the same engine and sync in another time.
+    ("kraken-sim", &[MODEL, CORE]),
     ("kraken", &[MODEL, CORE]),
     ("kraken-yaml", &[]),
     ("kraken-process", &[]),
@@ -20,6 +22,7 @@ const ARROWS: &[(&str, &[&[&str]])] = &[
     ("layercake-seed", &[]),
     ("layercake-schema", &[MODEL, &["kraken-plan"]]),
     ("layercake-config", &[MODEL, &["kraken-yaml", "layercake-schema"]]),
+    ("layercake-sim", &[MODEL, CORE, &["kraken-sim", "layercake-schema"]]),
     ("layercake-minos", &[&["layercake-cpio"]]),
     // Modules do not know each other.
     ("layercake-boot", &[KRAKEN, BESIDE]),

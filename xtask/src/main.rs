@@ -23,6 +23,7 @@ mod node_build;
 mod policy;
 mod process;
 mod run;
+mod sim;
 mod test;
 
 use std::process::ExitCode;
@@ -52,6 +53,8 @@ enum Task {
     Deps(deps::Args),
     /// Make, list and remove lab networks
     Lab(lab::Args),
+    /// Run days of simulated fleets, with every fault there is
+    Sim(sim::Args),
     /// Feed every parser of outside bytes with mutated input
     Fuzz(fuzz::Args),
 }
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Task::Bench(args) => bench::main(&args),
         Task::Deps(args) => deps::main(&args),
         Task::Lab(args) => lab::main(args),
+        Task::Sim(args) => sim::main(&args),
         Task::Fuzz(args) => fuzz::main(&args),
     });
     match done {

@@ -28,6 +28,8 @@ struct Sifted {
     are_facts_new: bool,
     /// Something stale was confirmed.
     is_confirmed: bool,
+    /// What the storm guard watches was among that.
+    is_watched_confirmed: bool,
 }
 
 impl Engine {
@@ -149,10 +151,14 @@ impl Engine {
             out.push(Output::Refused { node, by, reasons });
         }
         let Sifted { state, are_facts_new, .. } = sifted;
+        let is_found_lost = sifted.is_watched_confirmed && state.is_none();
         let said = Said { state, are_facts_new, by: Arc::clone(&by), cause: None };
         self.absorb(at, changes, said, out);
         self.judge_use(at, &by, out);
-        if state.is_some() {
+        if is_found_lost {
+            self.found_lost(at);
+        }
+        if state.is_some() || is_found_lost {
             self.watch_loss(at, before);
             // Before the node is looked at: it may be the one that makes it a storm.
             self.judge_storm(out);
@@ -193,7 +199,10 @@ impl Engine {
             let path = change.path.as_str();
             if is_from_outside && node.stale != 0 {
                 let bit = bit_of(&settings.fresh, path);
-                sifted.is_confirmed |= node.stale & bit != 0;
+                let is_confirmed = node.stale & bit != 0;
+                sifted.is_confirmed |= is_confirmed;
+                sifted.is_watched_confirmed |=
+                    is_confirmed && settings.storm.variable == change.path;
                 node.stale &= !bit;
             }
             if node.dsc.get(path) == change.value.as_ref() {
@@ -360,6 +369,23 @@ impl Engine {
         }
         node.lost_at = Some(self.now);
         self.losses.lose(self.now, at);
+    }
+
+    /// A node was lost before a restart, and is lost still: with the others that are it may be one
+    /// of too many, just as if all of them were lost now.
+    fn found_lost(&mut self, at: u32) {
+        let path = &self.settings.storm.variable;
+        let (Some(node), Some(variable)) =
+            (self.nodes.get_mut(at), self.set.variable(path.as_str()))
+        else {
+            return;
+        };
+        let is = variable.value(node.state);
+        let wanted = node.cfg.text(path.as_str()).filter(|wanted| *wanted != is.as_ref());
+        if wanted.is_some() && *is != variable.values[0] && node.lost_at.is_none() {
+            node.lost_at = Some(self.now);
+            self.losses.lose(self.now, at);
+        }
     }
 
     pub(crate) fn stale_paths(&self, at: u32) -> Vec<Path> {

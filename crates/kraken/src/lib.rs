@@ -30,7 +30,8 @@ pub use health::{Health, ModuleState, ModuleStatus, Pauses};
 pub use journal::Event;
 pub use keeper::Keeper;
 pub use kraken_engine::{
-    Cause, Command, Entry, Explanation, Failure, Mark, MarkKind, Marks, Settings, Terms, What,
+    Cause, Command, Entry, Explanation, Failure, Mark, MarkKind, Marks, Settings, Storm, Terms,
+    What,
 };
 pub use kraken_engine::{Group, Limit, Scope, Share};
 pub use kraken_engine::{LimitWait, NodePlan, Outlook, Plan, PlanSummary, PlannedStep};

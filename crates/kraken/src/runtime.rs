@@ -5,14 +5,14 @@ use crate::health::ModuleStatus;
 use crate::host::Hosted;
 use crate::journal::{self, Event, Events, Journal};
 use crate::keeper::Keeper;
-use crate::module::{Context, Discovery, Module, Said};
+use crate::module::{Context, Discovery, Module};
 use crate::past::{self, PastError, Then};
 use crate::turn::{Engineer, Request};
 use crate::views::Views;
 use kraken_engine::{Command, Engine, Explanation, InUse, Input, Limit, Outlook, Settings};
 use kraken_model::{Change, Document, Invalid, Millis, NodeId, Registry, Side};
 use kraken_plan::ModuleSet;
-use kraken_store::StoreError;
+use kraken_store::{Store, StoreError};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,7 +44,6 @@ pub struct Options {
 #[derive(Clone)]
 pub struct Kraken {
     requests: mpsc::Sender<Request>,
-    discoveries: mpsc::Sender<Said>,
     views: Arc<Views>,
     keeper: Keeper,
     events: Events,
@@ -165,7 +164,6 @@ impl Kraken {
         }
         let kraken = Self {
             requests,
-            discoveries,
             views,
             keeper,
             events,
@@ -214,10 +212,11 @@ impl Kraken {
         self.ask(|reply| Request::Configure { writes, at, by: by.into(), reply }).await?
     }
 
-    /// Tells the engine what a person, or something outside, found out.
+    /// Tells the engine what a person, or something outside, found out. Kept when this returns.
     ///
     /// # Errors
-    /// When there is no such node, a value does not fit, or the application has ended.
+    /// When there is no such node, a value does not fit, it cannot be kept, or the application has
+    /// ended.
     pub async fn discover(
         &self,
         node: &NodeId,
@@ -236,8 +235,7 @@ impl Kraken {
             return Err(KrakenError::Invalid(invalid));
         }
         let discovery = Discovery { node: node.clone(), changes, by: by.into() };
-        let said = Said { discovery, _place: None };
-        self.discoveries.send(said).await.map_err(|_| KrakenError::Ended)
+        self.ask(|reply| Request::Discover { discovery, reply }).await?
     }
 
     /// Gives the engine a command of an operator.
@@ -442,25 +440,28 @@ impl Tasks {
 /// soft state: a checkpoint that fails is tried again with the next change.
 async fn checkpoint(views: Arc<Views>, keeper: Keeper, stop: CancellationToken) {
     let mut subscription = views.subscribe();
-    let mut pending = std::collections::BTreeMap::new();
+    let mut pending: BTreeSet<NodeId> = BTreeSet::new();
     let mut last = false;
     while !last {
         tokio::select! {
             // Nothing is lost when this is cancelled: what it would return stays marked.
-            changed = subscription.changed() => pending.extend(changed),
+            changed = subscription.changed() => {
+                pending.extend(changed.into_iter().map(|(node, _)| node));
+            }
             () = stop.cancelled() => {
                 last = true;
                 // What changed in the last moment too: the next start is the better for it.
-                pending.extend(subscription.take());
+                pending.extend(subscription.take().into_iter().map(|(node, _)| node));
             }
         }
-        let batch: Vec<_> = pending
-            .iter()
-            .map(|(n, v): (&NodeId, &Option<crate::View>)| {
-                (n.clone(), v.as_ref().map(|v| v.dsc.clone()))
-            })
-            .collect();
-        match keeper.with(move |store| store.checkpoint(&batch)).await {
+        let (nodes, views) = (pending.clone(), Arc::clone(&views));
+        let keep = move |store: &mut dyn Store| {
+            // As they are by now: something newer may have been kept since they changed.
+            let dsc = |node: &NodeId| views.get(node).map(|view| view.dsc);
+            let batch: Vec<_> = nodes.into_iter().map(|n| (n.clone(), dsc(&n))).collect();
+            store.checkpoint(&batch)
+        };
+        match keeper.with(keep).await {
             Ok(()) => pending.clear(),
             Err(error) => tracing::error!(%error, "cannot checkpoint what was discovered"),
         }

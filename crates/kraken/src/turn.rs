@@ -5,7 +5,7 @@ use crate::host::{Hosted, panic_text};
 use crate::journal::Journal;
 use crate::keeper::Keeper;
 use crate::marks::{self, KeptMarks};
-use crate::module::{Context, Order, Said};
+use crate::module::{Context, Discovery, Order, Said};
 use crate::past::Moment;
 use crate::runtime::KrakenError;
 use crate::views::View;
@@ -37,6 +37,10 @@ pub(crate) enum Request {
     /// Whether every entry so far is written.
     Written {
         reply: oneshot::Sender<()>,
+    },
+    Discover {
+        discovery: Discovery,
+        reply: oneshot::Sender<Result<(), KrakenError>>,
     },
     Explain {
         node: NodeId,
@@ -220,6 +224,10 @@ impl Engineer {
                 let _ = reply.send(result);
             }
             Request::Written { reply } => self.journal.tell_written(reply).await,
+            Request::Discover { discovery, reply } => {
+                let result = self.discover_kept(discovery).await;
+                let _ = reply.send(result);
+            }
             Request::Explain { node, reply } => {
                 let _ = reply.send(self.engine.explain(&node, self.clock.now()));
             }
@@ -282,6 +290,16 @@ impl Engineer {
             self.step(Input::Command { command, by }).await;
         }
         Ok(())
+    }
+
+    /// What a person says is kept before it is acknowledged, unlike what modules find out, which
+    /// they find again.
+    async fn discover_kept(&mut self, discovery: Discovery) -> Result<(), KrakenError> {
+        let Discovery { node, changes, by } = discovery;
+        self.step(Input::Discover { node: node.clone(), changes, by }).await;
+        let Some(dsc) = self.engine.node(&node).map(|view| view.dsc.clone()) else { return Ok(()) };
+        let keep = move |store: &mut dyn Store| store.checkpoint(&[(node, Some(dsc))]);
+        self.keeper.with(keep).await.map_err(KrakenError::Keep)
     }
 
     /// Durable first, then acted upon: a crash in between repeats the acting, never forgets it.

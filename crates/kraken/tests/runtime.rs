@@ -215,6 +215,23 @@ async fn a_module_that_panics_hangs_or_fails_costs_its_own_node_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_person_says_is_kept_before_it_is_acknowledged() {
+    let (kraken, tasks) = start(Memory::default()).await;
+    kraken.configure(vec![lit("hangs")], "test").await.unwrap();
+    // Said again and again: a checkpoint that comes by itself now and then would miss most.
+    for round in 0..20 {
+        let value = if round % 2 == 0 { "ON" } else { "OFF" };
+        let said = vec![Change::set(Path::known("lamp"), value)];
+        kraken.discover(&node("hangs"), said, "person").await.unwrap();
+        let kept = kraken.keeper().with(|store| store.load()).await.unwrap().checkpoint;
+        let (_, dsc) = kept.iter().find(|(name, _)| *name == node("hangs")).unwrap();
+        assert_eq!(dsc.text("lamp"), Some(value));
+    }
+    kraken.stop();
+    tasks.ended().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_kept_is_refused_with_the_reason_and_works_later() {
     let full = Arc::new(AtomicBool::new(false));
     let store = Moodier { store: Memory::default(), full: Arc::clone(&full) };

@@ -4,12 +4,12 @@ use crate::limits::limits;
 use crate::logs::Logs;
 use crate::tickets::SyncTickets;
 use kraken::{
-    Identity, IdentityError, Keeper, Kraken, KrakenError, Module, Options, Settings, Tasks,
+    Identity, IdentityError, Keeper, Kraken, KrakenError, Module, Options, Settings, Storm, Tasks,
 };
 use kraken::{SyncError, SyncOptions, SyncParent};
-use kraken_model::Registry;
+use kraken_model::{Path as Address, Registry};
 use kraken_modules::Modules;
-use kraken_plan::ModuleSet;
+use kraken_plan::{Effect, ModuleSet};
 use kraken_store::{Bounds, StoreError};
 use layercake_boot::hosts::BootFileError;
 use layercake_boot::{
@@ -18,6 +18,7 @@ use layercake_boot::{
 use layercake_config::{Cluster, Settings as ClusterSettings};
 use layercake_image::{ImageStore, ServeCounters};
 use layercake_power::{PowerModule, QemuHost};
+use layercake_schema::phys_state;
 use layercake_seed::{SeedParent, ValueError};
 use std::io;
 use std::net::SocketAddr;
@@ -102,8 +103,8 @@ impl Parent {
         let identity = identity(&keeper).await?;
         let at = SocketAddr::from((network.server, SYNC_PORT));
         let logs = Arc::new(Logs::new());
-        let sync =
-            SyncParent::bind(sync_options(settings, at, &logs), &identity, keeper.clone()).await?;
+        let options = sync_options(settings, at, &logs, &registry);
+        let sync = SyncParent::bind(options, &identity, keeper.clone()).await?;
 
         let (hosts, hosts_seen) = watch::channel(Arc::new(Hosts::default()));
         let (events, events_in) = mpsc::channel(layercake_boot::service::EVENT_CHANNEL_PLACES);
@@ -228,13 +229,26 @@ async fn identity(keeper: &Keeper) -> Result<Identity, ParentError> {
     Ok(identity)
 }
 
-fn sync_options(settings: &ClusterSettings, at: SocketAddr, logs: &Arc<Logs>) -> SyncOptions {
-    let logs = Arc::clone(logs);
+fn sync_options(
+    settings: &ClusterSettings,
+    at: SocketAddr,
+    logs: &Arc<Logs>,
+    registry: &Arc<Registry>,
+) -> SyncOptions {
+    let (logs, registry) = (Arc::clone(logs), Arc::clone(registry));
     SyncOptions {
         address: at,
         hello: settings.timing.hello,
         silent: settings.timing.silent,
+        return_within: SyncOptions::time_to_return(settings.timing.hello, settings.timing.silent),
         node_owns: Arc::new(layercake_schema::node_owns),
+        is_goal: Arc::new(move |path| registry.variable(path.as_str()).is_some()),
+        disproved: vec![Effect {
+            variable: Address::known(phys_state::PATH),
+            from: phys_state::PHYS_HANG.into(),
+            to: phys_state::POWER_ON.into(),
+            or: Vec::new(),
+        }],
         on_log: Arc::new(move |node, stream, line| logs.add(node, stream, line)),
     }
 }
@@ -251,10 +265,13 @@ fn journal_bounds(settings: &ClusterSettings) -> Bounds {
 
 /// How the engine behaves: what the cluster file says of limits, and the rest as it comes.
 fn engine_settings(cluster: &Cluster) -> Settings {
+    // Nodes that are lost together are found silent one by one, as their hellos would have come.
+    let settle = Storm::default().settle.max(cluster.settings.timing.hello * 3);
     Settings {
         limits: limits(cluster),
         // What steps take is a matter of the hardware.
-        kinds: ["platform", "arch"].map(kraken_model::Path::known).into(),
+        kinds: ["platform", "arch"].map(Address::known).into(),
+        storm: Storm { settle, ..Storm::default() },
         ..Settings::default()
     }
 }

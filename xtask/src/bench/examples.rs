@@ -24,7 +24,7 @@ struct Line {
 pub(super) type Figures = BTreeMap<String, Vec<f64>>;
 
 /// An example, built as it would be shipped.
-pub(super) fn build(package: &str, example: &str) -> Result<PathBuf, Error> {
+pub(crate) fn build(package: &str, example: &str) -> Result<PathBuf, Error> {
     check(cargo().args(["build", "--release", "--package", package, "--example", example]))?;
     Ok(root().join("target/release/examples").join(example))
 }

@@ -17,6 +17,7 @@ mod sync;
 
 use crate::error::Error;
 use crate::interrupt;
+pub(crate) use examples::build as build_example;
 #[allow(unused_imports)]
 // What a bench needs, in one place, whether or not one uses all of it yet.
 pub(crate) use row::{Goal, Reference, Row, Samples};

@@ -5,7 +5,7 @@ use std::process::Command;
 use crate::error::Error;
 use crate::metadata::Metadata;
 use crate::run::{self, cargo, root};
-use crate::{arrows, demo, deps, fuzz, length, node_build, policy};
+use crate::{arrows, demo, deps, fuzz, length, node_build, policy, sim};
 
 /// Something that must pass.
 pub(super) struct Step {
@@ -74,6 +74,11 @@ pub(super) fn other_lane() -> Vec<Step> {
         }),
         check("deny", "cargo deny, where it is installed", cargo_deny),
         check("node", "the node binary builds and is static", node_build::build_and_describe),
+        check(
+            "sim",
+            "no invariant is violated on hundreds of days of simulated fleets",
+            sim::smoke,
+        ),
         check("fuzz", "every parser survives a few seconds of fuzzing", fuzz::smoke),
     ]
 }

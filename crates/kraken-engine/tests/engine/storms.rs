@@ -1,7 +1,7 @@
 //! One fault must not reboot a cluster; and what operators stop stays stopped.
 
 use crate::words::*;
-use kraken_engine::{Command, Settings, Storm, Terms, What};
+use kraken_engine::{Command, Input, Settings, Storm, Terms, What};
 
 const UP: [(&str, &str); 3] =
     [("phys_state", "ON"), ("run_state", "SYNC"), ("image_state", "ACTIVE")];
@@ -37,6 +37,32 @@ fn many_nodes_lost_at_once_are_not_rebooted_until_they_are_back() {
     }
     assert!(!bench.engine.summary().storm);
     assert_eq!(bench.status("n4"), "running", "the two that stay away are rebooted");
+}
+
+#[test]
+fn many_nodes_that_are_lost_still_after_a_restart_are_not_rebooted_either() {
+    let names: Vec<String> = (0..10).map(|n| format!("n{n}")).collect();
+    let storm = Storm { min: 3, ..Storm::default() };
+    let mut bench = Bench::new(Settings { storm, epoch: 2, ..Settings::default() });
+    for (n, name) in names.iter().enumerate() {
+        bench.configure(name, running());
+        let run = if n < 5 { "ERROR" } else { "SYNC" };
+        let dsc = doc(&[("phys_state", "ON"), ("run_state", run)]);
+        bench.input(Input::Restore { node: node(name), dsc });
+    }
+    bench.tick();
+    let mut out = Vec::new();
+    for (n, name) in names.iter().enumerate() {
+        let run = if n < 5 { "ERROR" } else { "SYNC" };
+        out.extend(bench.discover(name, &[("phys_state", "ON"), ("run_state", run)]));
+    }
+    out.extend(bench.pass(seconds(3600)));
+    assert!(orders(&out).is_empty(), "{:?}", dispatched(&bench.set, &out));
+    assert_eq!(bench.status("n0"), "storm_hold");
+    for name in &names[..4] {
+        bench.discover(name, &[("run_state", "SYNC"), ("image_state", "ACTIVE")]);
+    }
+    assert_eq!(bench.status("n4"), "running", "the one that stays away is rebooted");
 }
 
 #[test]

@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 const RETRY: Duration = Duration::from_millis(500);
 
 /// The longest pause between two joins.
-const RETRY_CAP: Duration = Duration::from_secs(15);
+pub(super) const RETRY_CAP: Duration = Duration::from_secs(15);
 
 /// How long a node that left waits for its power to go before it comes back.
 const REST: Duration = Duration::from_secs(60);

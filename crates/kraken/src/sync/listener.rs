@@ -8,7 +8,9 @@ use crate::keeper::Keeper;
 use crate::tls::Identity;
 use kraken_model::NodeId;
 use kraken_store::StoreError;
-use kraken_sync::{JoinReply, KeyRole, Secret, SessionKeys, TokenBook, TokenRecord, Welcome};
+use kraken_sync::{
+    JoinReply, JoinRequest, KeyRole, Proof, Secret, SessionKeys, TokenBook, TokenRecord, Welcome,
+};
 use serde_json::json;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -36,6 +38,8 @@ pub(crate) struct Admission {
     pub(crate) node: NodeId,
     pub(crate) keys: SessionKeys,
     pub(crate) resume: Secret,
+    /// Whether this boot of it had joined before.
+    pub(crate) is_return: bool,
     /// What to tell the node; nothing when it is not in the cluster any more.
     pub(crate) reply: oneshot::Sender<Option<Welcome>>,
 }
@@ -219,7 +223,7 @@ impl Doorman {
             .book(|book| book.present(now, &node, &request.boot_id, &request.proof, random()))
             .await;
         let refusal = match judged {
-            Ok(Ok(resume)) => match self.admit(node.clone(), &secret, resume).await {
+            Ok(Ok(resume)) => match self.admit(&request, &secret, resume).await {
                 Some(welcome) => {
                     self.joined.fetch_add(1, Ordering::Relaxed);
                     tracing::info!(%node, %from, boot = request.boot_id, "joined");
@@ -239,10 +243,16 @@ impl Doorman {
         Ok(tls.shutdown().await?)
     }
 
-    async fn admit(&self, node: NodeId, secret: &[u8; 32], resume: Secret) -> Option<Welcome> {
+    async fn admit(
+        &self,
+        request: &JoinRequest,
+        secret: &[u8; 32],
+        resume: Secret,
+    ) -> Option<Welcome> {
         let keys = SessionKeys::derive(secret, KeyRole::Parent);
         let (reply, answer) = oneshot::channel();
-        let admission = Admission { node, keys, resume, reply };
+        let (node, is_return) = (request.node.clone(), matches!(request.proof, Proof::Resume(_)));
+        let admission = Admission { node, keys, resume, is_return, reply };
         self.admissions.send(admission).await.ok()?;
         answer.await.ok()?
     }

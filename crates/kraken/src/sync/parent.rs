@@ -11,6 +11,7 @@ use crate::views::View;
 use async_trait::async_trait;
 use kraken_engine::Failure;
 use kraken_model::{Change, Document, Millis, NodeId, Path};
+use kraken_plan::Effect;
 use kraken_store::StoreError;
 use kraken_sync::{Parent, ParentInput, ParentOutput, ParentSettings, Secret, Silence};
 use std::collections::HashMap;
@@ -33,8 +34,14 @@ const PATIENCE: u64 = 8;
 /// After how many hellos without an answer, at the least, a node joins again.
 const REJOIN_AFTER_HELLOS: u32 = 5;
 
+/// After how many, on a path that loses a lot.
+const MOST_HELLOS: u32 = 12;
+
 /// The address of what is known of a node's Layer 0.
 const RUN_STATE: &str = "run_state";
+
+/// The address where it stands whether a node is in use.
+const BUSY: &str = "busy";
 
 /// Takes a line that a node printed: node, stream, line.
 pub type OnLog = Arc<dyn Fn(&NodeId, &str, &str) + Send + Sync>;
@@ -48,10 +55,28 @@ pub struct SyncOptions {
     pub hello: Duration,
     /// After which silence, at the least, a node counts as silent.
     pub silent: Duration,
+    /// How long after a start nodes that were in touch before may take to come back: those that
+    /// have not by then count as silent. See [`SyncOptions::time_to_return`].
+    pub return_within: Duration,
     /// Which values a node may speak of. Anything else that it says is not taken.
     pub node_owns: Arc<dyn Fn(&Path) -> bool + Send + Sync>,
+    /// Which values of a cfg are goals: without them a node has nothing to do.
+    pub is_goal: Arc<dyn Fn(&Path) -> bool + Send + Sync>,
+    /// What was concluded from a node's silence and is disproved when it is heard for the first
+    /// time: that it hangs, for one. Each from what to what.
+    pub disproved: Vec<Effect>,
     /// Takes what nodes print: node, stream, line.
     pub on_log: OnLog,
+}
+
+impl SyncOptions {
+    /// How long nodes may take to come back to a parent that was started again: to notice its
+    /// silence, to make the longest pause between two attempts to join, and to join.
+    #[must_use]
+    pub fn time_to_return(hello: Duration, silent: Duration) -> Duration {
+        let patience = silent.max(hello * MOST_HELLOS);
+        patience + super::agent::RETRY_CAP + super::link::JOIN_WITHIN * 2
+    }
 }
 
 /// Nodes cannot join.
@@ -199,8 +224,8 @@ struct Desk<'a> {
     /// What every node last said of itself. When the engine forgets it, because the node was not
     /// heard for a while, it is told again: the node has no reason to repeat it.
     said: HashMap<NodeId, Document>,
-    /// The cfg that every node was last given. A node that is held is given no other: it keeps
-    /// itself as it is, and nothing new happens to it.
+    /// The cfg that every node was last given. A node that is held or in use is given no other: it
+    /// keeps itself as it is, and nothing new happens to it.
     given: HashMap<NodeId, Document>,
     /// Nodes with a session that the engine does not know to be in touch, and since when.
     unsure: HashMap<NodeId, Millis>,
@@ -214,8 +239,6 @@ impl<'a> Desk<'a> {
         let silence = silence(options.silent);
         let hello_ms = u64::try_from(options.hello.as_millis()).unwrap_or(u64::MAX);
         let settings = ParentSettings { hello_ms, silence, ..ParentSettings::default() };
-        // A node notices the silence, joins again within a few tries, and is heard.
-        let window = options.silent + super::link::JOIN_WITHIN * 2;
         Self {
             sync,
             context,
@@ -224,7 +247,7 @@ impl<'a> Desk<'a> {
             said: HashMap::new(),
             given: HashMap::new(),
             unsure: HashMap::new(),
-            adopt_until: Some(sync.clock.now().plus(window)),
+            adopt_until: Some(sync.clock.now().plus(options.return_within)),
         }
     }
 
@@ -271,10 +294,14 @@ impl<'a> Desk<'a> {
     }
 
     fn admit(&mut self, admission: Admission) {
-        let Admission { node, keys, resume, reply } = admission;
+        let Admission { node, keys, resume, is_return, reply } = admission;
         // A new session says everything anew; what an earlier boot said is no longer so.
         self.said.remove(&node);
         let welcome = self.context.views().get(&node).map(|view| {
+            if !is_return {
+                // A new boot has nothing yet that must not be disturbed.
+                self.given.entry(node.clone()).or_insert_with(|| view.cfg.clone());
+            }
             let cfg = self.cfg_for(&node, view);
             let mut welcome = self.parent.admit(self.sync.clock.now(), &node, keys, cfg, resume);
             // A node that joins once too often costs a handshake; one that is given up too early
@@ -309,13 +336,24 @@ impl<'a> Desk<'a> {
         }
     }
 
-    /// What a node is given to be: what people want of it, unless it is held.
+    /// What a node is given to be: what people want of it, unless it is held or in use. When nobody
+    /// knows any more what it was given before this start, it is given no goals, and so has nothing
+    /// to do.
     fn cfg_for(&mut self, node: &NodeId, view: View) -> Document {
-        if let Some(given) = self.given.get(node).filter(|_| view.held) {
-            return given.clone();
+        if view.held || view.dsc.text(BUSY) == Some("BUSY") {
+            let given = self.given.get(node).cloned();
+            return given.unwrap_or_else(|| self.without_goals(&view.cfg));
         }
         self.given.insert(node.clone(), view.cfg.clone());
         view.cfg
+    }
+
+    fn without_goals(&self, cfg: &Document) -> Document {
+        let mut facts = cfg.clone();
+        for (path, _) in cfg.iter().filter(|(path, _)| (self.sync.options.is_goal)(path)) {
+            facts.remove(path.as_str());
+        }
+        facts
     }
 
     /// Tells the engine of nodes that it lost track of and that were heard since; and, once, of
@@ -337,9 +375,14 @@ impl<'a> Desk<'a> {
         if self.adopt_until.is_some_and(|until| until <= now) {
             self.adopt_until = None;
             for (node, view) in self.context.views().all() {
-                let lost = self.parent.child(&node).is_none_or(|child| !child.heard);
-                if lost && view.dsc.text(RUN_STATE) == Some("SYNC") {
-                    self.say(&node, vec![state("ERROR")]).await;
+                if self.parent.child(&node).is_some_and(|child| child.heard) {
+                    continue;
+                }
+                // That the others are not in touch is known now, not only remembered.
+                match view.dsc.text(RUN_STATE) {
+                    Some("SYNC") => self.say(&node, vec![state("ERROR")]).await,
+                    Some(other) => self.say(&node, vec![state(other)]).await,
+                    None => {}
                 }
             }
         }
@@ -363,7 +406,7 @@ impl<'a> Desk<'a> {
                 // What cannot be sent now is lost, as datagrams are, and repaired like them.
                 let _ = self.sync.socket.try_send_to(&bytes, to);
             }
-            ParentOutput::Heard { node } => self.in_touch(&node).await,
+            ParentOutput::Heard { node } => self.heard(&node).await,
             ParentOutput::Discovered { node, changes, whole } => {
                 self.discovered(node, changes, whole).await;
             }
@@ -383,6 +426,17 @@ impl<'a> Desk<'a> {
             }
             ParentOutput::Refused { from, why } => tracing::debug!(%from, %why, "datagram refused"),
         }
+    }
+
+    /// A node is heard for the first time, or again after its silence.
+    async fn heard(&mut self, node: &NodeId) {
+        let dsc = self.context.views().get(node).map(|view| view.dsc).unwrap_or_default();
+        let disproved = self.sync.options.disproved.iter();
+        let disproved =
+            disproved.filter(|e| dsc.text(e.variable.as_str()) == Some(e.from.as_ref()));
+        let changes = disproved.map(|e| Change::set(e.variable.clone(), Arc::clone(&e.to)));
+        self.say(node, changes.collect()).await;
+        self.in_touch(node).await;
     }
 
     async fn in_touch(&mut self, node: &NodeId) {

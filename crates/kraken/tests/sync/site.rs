@@ -6,7 +6,7 @@ use kraken::{
     Options, Order, Settings, SyncOptions, SyncParent, Tasks, View, What,
 };
 use kraken_model::{Change, Document, Field, NodeId, Path, Registry, Schema};
-use kraken_plan::{Context as Taker, Guard, ModuleSet, Mutation};
+use kraken_plan::{Context as Taker, Effect, Guard, ModuleSet, Mutation};
 use kraken_sync::Secret;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,9 +24,10 @@ pub(crate) fn node(name: &str) -> NodeId {
 fn declared() -> (Arc<Registry>, Arc<ModuleSet>) {
     let variable = |path: &str, values: &[&str]| Field::variable(path, values, "a state").unwrap();
     let fields = vec![
-        variable("phys_state", &["PHYS_UNKNOWN", "POWER_OFF", "POWER_ON"]),
+        variable("phys_state", &["PHYS_UNKNOWN", "POWER_OFF", "POWER_ON", "PHYS_HANG"]),
         variable("run_state", &["UNKNOWN", "INIT", "SYNC", "ERROR"]),
         variable("app_state", &["UNKNOWN", "IDLE", "ACTIVE"]),
+        variable("busy", &["UNKNOWN", "FREE", "BUSY"]),
     ];
     let registry = Registry::new(vec![Schema { name: "test".to_owned(), fields }]).unwrap();
     let step = |module: &str, name: &str, context| {
@@ -90,6 +91,14 @@ fn options(address: SocketAddr) -> SyncOptions {
         address,
         hello: Duration::from_millis(50),
         silent: Duration::from_millis(500),
+        return_within: Duration::from_secs(2),
+        is_goal: Arc::new(|path| path.as_str().ends_with("_state")),
+        disproved: vec![Effect {
+            variable: Path::known("phys_state"),
+            from: "PHYS_HANG".into(),
+            to: "POWER_ON".into(),
+            or: Vec::new(),
+        }],
         node_owns: Arc::new(|path| path.is_under("app_state")),
         on_log: Arc::new(|_, _, _| {}),
     }
@@ -245,6 +254,17 @@ impl Machine {
         let (kraken, stop) = (agent.kraken().clone(), CancellationToken::new());
         let agent = tokio::spawn(agent.run(stop.clone()));
         Self { kraken, stop, agent, dir }
+    }
+
+    /// Waits until it is given this cfg.
+    pub(crate) async fn until_cfg(&self, cfg: &Document) {
+        let mut subscription = self.kraken.views().subscribe();
+        let given = tokio::time::timeout(PATIENCE, async {
+            while self.kraken.views().all().values().all(|view| view.cfg != *cfg) {
+                subscription.changed().await;
+            }
+        });
+        given.await.unwrap();
     }
 
     /// The machine loses its power: no good-bye.

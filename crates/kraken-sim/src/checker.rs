@@ -1,0 +1,465 @@
+//! Who judges: from what went into the engine and sync and came out of them, and from what is
+//! really so. It shares no thought with them: none of their state is asked.
+
+use crate::fleet::number;
+use crate::happening::Word;
+use crate::quota::Quotas;
+use crate::strikes::Health;
+use crate::{Invariant, Violation};
+use kraken_engine::{DispatchId, Entry, Order, Output, Settings, What};
+use kraken_model::{Change, Document, Millis, NodeId, Path, Side};
+use kraken_plan::ModuleSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Who may write a value.
+pub(crate) type Writers = fn(&Path) -> &'static [&'static str];
+
+/// The name under which the engine draws conclusions from silence, which every mutation with an
+/// `on_timeout` allows it to.
+const TIMEOUT: &str = "timeout";
+
+/// How long nodes may take to come back after a start of the parent.
+const ADOPTION: Duration = Duration::from_secs(240);
+
+pub(crate) struct Checker {
+    set: Arc<ModuleSet>,
+    settings: Settings,
+    writers: Writers,
+    nodes: Vec<Known>,
+    epoch: u64,
+    started_at: Millis,
+    /// The parent reads what was kept: that is not journalled.
+    is_loading: bool,
+    frozen_since: Option<Millis>,
+    quotas: Quotas,
+    /// Nodes that were well when they were cut off, by the cut.
+    cuts: BTreeMap<usize, BTreeSet<usize>>,
+    violation: Option<Violation>,
+}
+
+/// What is known of a node from outside.
+struct Known {
+    id: NodeId,
+    cfg: Document,
+    dsc: Document,
+    /// What dsc is according to the journal.
+    kept: Document,
+    acknowledged: Document,
+    acknowledged_at: Millis,
+    /// What was made durable since, and may be there or not.
+    written: Vec<Document>,
+    /// Which of the values that must be fresh were seen since the start of the parent.
+    observed: u32,
+    open: Option<Open>,
+    announced: Option<u32>,
+    interrupted: BTreeSet<u32>,
+    held_since: Option<Millis>,
+    busy_since: Option<Millis>,
+    is_adopted: bool,
+    from_node: Stream,
+    to_node: Stream,
+}
+
+struct Open {
+    id: DispatchId,
+    counted: Vec<crate::quota::Count>,
+}
+
+/// A document that one end has in many versions, and the other must get in their order.
+#[derive(Default)]
+struct Stream {
+    versions: Vec<Document>,
+    got: Document,
+}
+
+impl Stream {
+    fn is(&mut self, document: &Document) {
+        if self.versions.last() != Some(document) {
+            self.versions.push(document.clone());
+        }
+    }
+
+    /// Whether the other end got a version that is not older than the last one it got.
+    fn gets(&mut self) -> bool {
+        let Some(at) = self.versions.iter().position(|version| *version == self.got) else {
+            return false;
+        };
+        self.versions.drain(..at);
+        true
+    }
+}
+
+impl Checker {
+    pub(crate) fn new(
+        set: Arc<ModuleSet>,
+        settings: Settings,
+        writers: Writers,
+        ids: Vec<NodeId>,
+    ) -> Self {
+        let known = |id| Known {
+            id,
+            cfg: Document::new(),
+            dsc: Document::new(),
+            kept: Document::new(),
+            acknowledged: Document::new(),
+            acknowledged_at: Millis(0),
+            written: Vec::new(),
+            observed: 0,
+            open: None,
+            announced: None,
+            interrupted: BTreeSet::new(),
+            held_since: None,
+            busy_since: None,
+            is_adopted: false,
+            from_node: Stream::default(),
+            to_node: Stream::default(),
+        };
+        Self {
+            quotas: Quotas::new(settings.limits.clone()),
+            set,
+            settings,
+            writers,
+            nodes: ids.into_iter().map(known).collect(),
+            epoch: 0,
+            started_at: Millis(0),
+            is_loading: false,
+            frozen_since: None,
+            cuts: BTreeMap::new(),
+            violation: None,
+        }
+    }
+
+    pub(crate) fn take_violation(&mut self) -> Option<Violation> {
+        self.violation.take()
+    }
+
+    /// The first violation is the one that counts: the others may follow from it.
+    fn blame(&mut self, invariant: Invariant, at: Millis, n: usize, what: String) {
+        let node = Some(self.nodes[n].id.clone());
+        self.violation.get_or_insert(Violation { invariant, at, node, what });
+    }
+
+    /// A new run of the parent begins; these nodes were well, and had been left alone.
+    pub(crate) fn parent_starts(&mut self, now: Millis, epoch: u64, adopted: &[usize]) {
+        (self.epoch, self.started_at) = (epoch, now);
+        self.is_loading = true;
+        self.quotas = Quotas::new(self.settings.limits.clone());
+        for known in &mut self.nodes {
+            (known.cfg, known.dsc, known.kept) = Default::default();
+            (known.observed, known.open, known.announced) = (0, None, None);
+            known.interrupted.clear();
+            known.is_adopted = false;
+        }
+        for n in adopted {
+            self.nodes[*n].is_adopted = true;
+        }
+    }
+
+    /// What was kept has been read.
+    pub(crate) fn loaded(&mut self, now: Millis) {
+        self.is_loading = false;
+        for n in 0..self.nodes.len() {
+            let known = &mut self.nodes[n];
+            known.kept = known.dsc.clone();
+            let is_there = known.cfg == known.acknowledged || known.written.contains(&known.cfg);
+            if !is_there {
+                let what = "has lost a cfg that was acknowledged".to_owned();
+                self.blame(Invariant::CfgKept, now, n, what);
+            }
+        }
+    }
+
+    /// A write is durable, and not acknowledged yet.
+    pub(crate) fn written(&mut self, n: usize, cfg: &Document) {
+        self.nodes[n].written.push(cfg.clone());
+        self.nodes[n].to_node.is(cfg);
+    }
+
+    pub(crate) fn acknowledged(&mut self, now: Millis, n: usize, cfg: &Document) {
+        let known = &mut self.nodes[n];
+        if let Some(at) = known.written.iter().position(|written| written == cfg) {
+            known.written.drain(..=at);
+        }
+        known.acknowledged = cfg.clone();
+        known.acknowledged_at = now;
+    }
+
+    /// An operator was told that it is so.
+    pub(crate) fn operator(&mut self, now: Millis, word: Word) {
+        match word {
+            Word::Hold(n) => drop(self.nodes[n].held_since.get_or_insert(now)),
+            Word::Release(n) => {
+                self.nodes[n].held_since = None;
+                for cut in self.cuts.values_mut() {
+                    cut.remove(&n);
+                }
+            }
+            Word::Freeze => drop(self.frozen_since.get_or_insert(now)),
+            Word::Thaw => {
+                self.frozen_since = None;
+                self.cuts.clear();
+            }
+            Word::Busy(n) => drop(self.nodes[n].busy_since.get_or_insert(now)),
+            Word::Free(n) => self.nodes[n].busy_since = None,
+            Word::Retry(_) | Word::Want(..) => {}
+        }
+    }
+
+    /// Something happened to a node.
+    pub(crate) fn touched(&mut self, n: usize) {
+        self.nodes[n].is_adopted = false;
+    }
+
+    /// Nodes are cut off that were well until then.
+    pub(crate) fn cut_off(&mut self, now: Millis, cut: usize, well: Vec<usize>) {
+        // Before all have come back after a start, nobody can tell who is lost.
+        if now.since(self.started_at) < ADOPTION {
+            return;
+        }
+        let storm = &self.settings.storm;
+        let variable = storm.variable.as_str();
+        let is_known_well = |n: &usize| {
+            let known = &self.nodes[*n];
+            known.cfg.text(variable).is_some()
+                && known.cfg.text(variable) == known.dsc.text(variable)
+        };
+        let well: BTreeSet<usize> = well.into_iter().filter(is_known_well).collect();
+        let is_storm = well.len() >= storm.min
+            && well.len() * 100 > self.nodes.len() * storm.share_percent as usize;
+        if is_storm {
+            self.cuts.insert(cut, well);
+        }
+    }
+
+    pub(crate) fn rejoined(&mut self, cut: usize) {
+        self.cuts.remove(&cut);
+    }
+
+    /// Somebody looked, and says what was seen.
+    pub(crate) fn observed(&mut self, n: usize, changes: &[Change]) {
+        for change in changes {
+            let bit = self.settings.fresh.iter().position(|path| *path == change.path);
+            self.nodes[n].observed |= bit.map_or(0, |bit| 1 << bit);
+        }
+    }
+
+    /// What the engine said to one input; to an answer with that number, if it was one.
+    pub(crate) fn outputs(
+        &mut self,
+        now: Millis,
+        answered: Option<&DispatchId>,
+        outputs: &[Output],
+    ) {
+        let late = answered.filter(|id| id.epoch != self.epoch);
+        let mut concerned = BTreeSet::new();
+        for output in outputs {
+            match output {
+                Output::Dispatch(order) => self.ordered(now, order),
+                Output::Interrupt { id, .. } => {
+                    self.nodes[number(&id.node)].interrupted.insert(id.attempt);
+                }
+                Output::Journal(entry) => {
+                    let n = entry.node.as_ref().map(number);
+                    if let Some(n) = n {
+                        concerned.insert(n);
+                        self.journalled(now, n, entry);
+                    }
+                    let is_failure = matches!(entry.what, What::Failed { .. });
+                    if let (Some(late), true) = (late, is_failure)
+                        && entry.node.as_ref() == Some(&late.node)
+                    {
+                        let what = format!("failed for the answer {late} of an earlier run");
+                        self.blame(Invariant::Epochs, now, number(&late.node), what);
+                    }
+                }
+                Output::Changed { node, side, changes } => {
+                    let n = number(node);
+                    concerned.insert(n);
+                    let known = &mut self.nodes[n];
+                    match side {
+                        Side::Cfg => known.cfg.apply(changes),
+                        Side::Dsc => known.dsc.apply(changes),
+                    };
+                }
+                Output::Refused { .. } => {}
+            }
+        }
+        for n in concerned {
+            if !self.is_loading && self.nodes[n].kept != self.nodes[n].dsc {
+                let what = "is not what its journal says".to_owned();
+                self.blame(Invariant::Journal, now, n, what);
+            }
+        }
+    }
+
+    fn journalled(&mut self, now: Millis, n: usize, entry: &Entry) {
+        let known = &mut self.nodes[n];
+        let ended = match &entry.what {
+            What::Discovered { changes } => {
+                known.kept.apply(changes);
+                self.written_by(now, n, changes, &entry.by);
+                return;
+            }
+            What::Forgotten { variables } => {
+                for path in variables {
+                    known.kept.remove(path.as_str());
+                }
+                return;
+            }
+            What::Dispatched { attempt, .. } => {
+                known.announced = Some(*attempt);
+                return;
+            }
+            What::Done { attempt, .. }
+            | What::Failed { attempt, .. }
+            | What::TimedOut { attempt, .. }
+            | What::Interrupted { attempt, .. } => *attempt,
+            _ => return,
+        };
+        match known.open.take() {
+            Some(open) if open.id.attempt == ended => self.quotas.leave(&open.counted),
+            _ => {
+                let what = format!("ended attempt {ended}, which was not under way");
+                self.blame(Invariant::OneStep, now, n, what);
+            }
+        }
+    }
+
+    fn written_by(&mut self, now: Millis, n: usize, changes: &[Change], by: &str) {
+        for change in changes {
+            let may = (self.writers)(&change.path);
+            if by != TIMEOUT && !may.contains(&by) {
+                let what =
+                    format!("has {} written by {by}, not by {}", change.path, may.join(", "));
+                self.blame(Invariant::OneWriter, now, n, what);
+            }
+        }
+    }
+
+    /// A step is ordered.
+    fn ordered(&mut self, now: Millis, order: &Order) {
+        let n = number(&order.node);
+        let name = Arc::clone(&self.set.mutation(order.mutation).name);
+        let counted = self.quotas.enter(now, self.set.mutation(order.mutation), &order.cfg);
+        let known = &mut self.nodes[n];
+        let is_announced = known.announced.take() == Some(order.id.attempt);
+        let is_held = known.held_since.is_some();
+        let counts = counted.as_ref().map_or_else(|_| Vec::new(), Clone::clone);
+        let before = known.open.replace(Open { id: order.id.clone(), counted: counts });
+        if let Some(before) = before {
+            let what = format!("is ordered {name} while {} is under way", before.id);
+            self.blame(Invariant::OneStep, now, n, what);
+        }
+        if let Err(limit) = counted {
+            self.blame(Invariant::Limits, now, n, format!("is ordered {name}: {limit}"));
+        }
+        if !is_announced {
+            let what = format!("is ordered {name}, and the journal does not say so");
+            self.blame(Invariant::Journal, now, n, what);
+        }
+        if is_held {
+            self.blame(Invariant::Held, now, n, format!("is held, and is ordered {name}"));
+        }
+    }
+
+    /// The step that was just ordered is disruptive; the node really is like that.
+    pub(crate) fn disrupts(&mut self, now: Millis, n: usize, order: &Order, health: Health) {
+        let name = Arc::clone(&self.set.mutation(order.mutation).name);
+        let known = &self.nodes[n];
+        let mut fresh = self.settings.fresh.iter().enumerate();
+        let stale = fresh.find(|(bit, path)| {
+            known.dsc.get(path.as_str()).is_some() && known.observed & 1 << bit == 0
+        });
+        let is_cut_off = self.cuts.values().any(|cut| cut.contains(&n));
+        let wrong = if let Some((_, path)) = stale {
+            let what = format!("and {path} was not seen since the parent started");
+            Some((Invariant::Fresh, what))
+        } else if known.busy_since.is_some() {
+            Some((Invariant::Busy, "and it is in use".to_owned()))
+        } else if self.frozen_since.is_some() {
+            Some((Invariant::Frozen, "and everything is frozen".to_owned()))
+        } else if known.is_adopted && health.is_as_wanted {
+            let what = "and it runs as it should, since before the parent started".to_owned();
+            Some((Invariant::Adopted, what))
+        } else if is_cut_off && health.is_as_wanted {
+            let what = "and it only was cut off, with many others".to_owned();
+            Some((Invariant::Storm, what))
+        } else {
+            None
+        };
+        if let Some((invariant, what)) = wrong {
+            self.blame(invariant, now, n, format!("is ordered {name}, {what}"));
+        }
+    }
+
+    /// A module does a part of a step.
+    pub(crate) fn works(&mut self, now: Millis, id: &DispatchId) {
+        let n = number(&id.node);
+        if id.epoch == self.epoch && self.nodes[n].interrupted.contains(&id.attempt) {
+            let what = format!("has {id} going on, which was interrupted");
+            self.blame(Invariant::Interrupted, now, n, what);
+        }
+    }
+
+    /// A node takes a step of its own. What was wanted of it after it was held, in use or frozen
+    /// must not have reached it.
+    pub(crate) fn node_steps(&mut self, now: Millis, n: usize, order: &Order) {
+        let known = &self.nodes[n];
+        let mutation = self.set.mutation(order.mutation);
+        if !mutation.disruptive || order.cfg != known.acknowledged {
+            return;
+        }
+        let since = |since: Option<Millis>| since.is_some_and(|at| at < known.acknowledged_at);
+        let invariant = if since(known.held_since) {
+            Invariant::Held
+        } else if since(known.busy_since) {
+            Invariant::Busy
+        } else if since(self.frozen_since) {
+            Invariant::Frozen
+        } else {
+            return;
+        };
+        let what = format!("takes {} for a cfg that it should not have got yet", mutation.name);
+        self.blame(invariant, now, n, what);
+    }
+
+    /// What a node says of itself from now on.
+    pub(crate) fn node_is(&mut self, n: usize, document: &Document) {
+        self.nodes[n].from_node.is(document);
+    }
+
+    /// What the parent takes a node to have said.
+    pub(crate) fn node_said(&mut self, now: Millis, n: usize, changes: &[Change], whole: bool) {
+        let stream = &mut self.nodes[n].from_node;
+        if whole {
+            stream.got = Document::new();
+        }
+        stream.got.apply(changes);
+        if !stream.gets() {
+            let what = "is taken to have said what it never was, or was before".to_owned();
+            self.blame(Invariant::InOrder, now, n, what);
+        }
+    }
+
+    /// What a node takes its parent to want.
+    pub(crate) fn node_takes(&mut self, now: Millis, n: usize, cfg: &Document) {
+        // One that is to be left alone, and of which is not known what it has, is given no goals.
+        if self.set.variables().iter().all(|v| cfg.get(v.path.as_str()).is_none()) {
+            return;
+        }
+        let stream = &mut self.nodes[n].to_node;
+        stream.got = cfg.clone();
+        if !stream.gets() {
+            let what = "takes a cfg that nobody wanted, or that was replaced before".to_owned();
+            self.blame(Invariant::InOrder, now, n, what);
+        }
+    }
+
+    /// A datagram that was taken before changed something.
+    pub(crate) fn replayed(&mut self, now: Millis, n: usize) {
+        let what = "has a datagram taken a second time".to_owned();
+        self.blame(Invariant::Replay, now, n, what);
+    }
+}

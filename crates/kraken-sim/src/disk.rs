@@ -1,0 +1,19 @@
+//! What the parent keeps durably, and finds again after a crash.
+
+use kraken_model::{Document, NodeId};
+use kraken_sync::TokenRecord;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What is durable. Whatever is in here was there before anybody was told so.
+#[derive(Debug, Default)]
+pub(crate) struct Disk {
+    /// How many runs of the parent there were.
+    pub(crate) epoch: u64,
+    pub(crate) cfg: BTreeMap<usize, Document>,
+    /// What was known of nodes, a little stale.
+    pub(crate) checkpoint: BTreeMap<usize, Document>,
+    pub(crate) held: BTreeSet<usize>,
+    pub(crate) busy: BTreeSet<usize>,
+    pub(crate) is_frozen: bool,
+    pub(crate) tokens: BTreeMap<NodeId, TokenRecord>,
+}

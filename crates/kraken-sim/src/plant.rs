@@ -1,0 +1,116 @@
+//! Known bugs, to be planted one at a time: a checker that never finds anything proves nothing.
+//!
+//! Nothing in engine, planner or sync knows of them. Each spoils what goes into these or comes out
+//! of them, or how they are set up, at the place where the fleet drives them.
+
+use kraken_engine::{Command, Output, Settings, What};
+
+/// A bug that can be planted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// What was known before a restart counts as if it had been found out since.
+    AdoptionGuardOff,
+    /// Nothing has to be fresh for a disruptive step.
+    FreshnessOff,
+    /// One more is let in than a limit says.
+    LimitOffByOne,
+    /// Steps follow each other without the pause that a limit says.
+    SpacingIgnored,
+    /// A hold is acknowledged and never reaches the engine.
+    HoldIgnored,
+    /// A hold is forgotten when the parent is started again.
+    HoldForgotten,
+    /// A freeze is acknowledged and never reaches the engine.
+    FreezeIgnored,
+    /// A node in use does not count as such.
+    BusyIgnored,
+    /// However many nodes are lost at once, each is rebooted.
+    StormGuardOff,
+    /// Answers to an earlier run of the parent count.
+    StaleEpochAccepted,
+    /// What a node said is applied again, behind what it said since.
+    DeltaTwice,
+    /// A datagram that comes again is taken again.
+    ReplayTaken,
+    /// A write is acknowledged before it is durable.
+    AcknowledgedTooEarly,
+    /// Some entries never reach the journal.
+    JournalGap,
+    /// A module that is told to stop goes on.
+    InterruptIgnored,
+    /// A parent takes a node's word for what is not the node's to say.
+    NodeSpeaksForOthers,
+    /// A second order follows before the first has ended.
+    OrderedTwice,
+    /// That a node is silent is not said.
+    SilenceUnheard,
+}
+
+impl Bug {
+    /// All of them.
+    pub const ALL: [Self; 18] = [
+        Self::AdoptionGuardOff,
+        Self::FreshnessOff,
+        Self::LimitOffByOne,
+        Self::SpacingIgnored,
+        Self::HoldIgnored,
+        Self::HoldForgotten,
+        Self::FreezeIgnored,
+        Self::BusyIgnored,
+        Self::StormGuardOff,
+        Self::StaleEpochAccepted,
+        Self::DeltaTwice,
+        Self::ReplayTaken,
+        Self::AcknowledgedTooEarly,
+        Self::JournalGap,
+        Self::InterruptIgnored,
+        Self::NodeSpeaksForOthers,
+        Self::OrderedTwice,
+        Self::SilenceUnheard,
+    ];
+
+    pub(crate) fn spoil(self, settings: &mut Settings) {
+        match self {
+            Self::FreshnessOff => settings.fresh.clear(),
+            Self::LimitOffByOne => {
+                for limit in &mut settings.limits {
+                    limit.in_flight = limit.in_flight.map(|n| n + 1);
+                }
+            }
+            Self::SpacingIgnored => {
+                for limit in &mut settings.limits {
+                    limit.spacing = std::time::Duration::ZERO;
+                }
+            }
+            Self::StormGuardOff => settings.storm.min = usize::MAX,
+            _ => {}
+        }
+    }
+
+    pub(crate) fn spoil_outputs(self, outputs: &mut Vec<Output>) {
+        match self {
+            Self::JournalGap => outputs.retain(|output| {
+                let Output::Journal(entry) = output else { return true };
+                !matches!(entry.what, What::Discovered { .. }) || !entry.at.0.is_multiple_of(50)
+            }),
+            Self::OrderedTwice => {
+                let is_order = |output: &Output| match output {
+                    Output::Dispatch(order) => order.id.attempt.is_multiple_of(5),
+                    _ => false,
+                };
+                let again = outputs.iter().find(|output| is_order(output)).cloned();
+                outputs.extend(again);
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn swallows(self, command: &Command) -> bool {
+        match self {
+            Self::HoldIgnored => matches!(command, Command::Hold { .. }),
+            Self::FreezeIgnored => matches!(command, Command::Freeze { .. }),
+            Self::BusyIgnored => matches!(command, Command::Busy { .. }),
+            _ => false,
+        }
+    }
+}

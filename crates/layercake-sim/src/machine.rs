@@ -1,0 +1,402 @@
+//! The machine, and how Layercake is put around it.
+
+use kraken_engine::{Limit, Role, Scope, Settings};
+use kraken_model::{Change, Document, Path, Registry};
+use kraken_plan::{Effect, ModuleSet};
+use kraken_sim::{Alarm, Application, Blow, Cadence, Deeds, NODES_PER_RACK, Side, Task, Wish};
+use layercake_schema::{Timing, boot_state, image_state, module, phys_state, run_state};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How many machines of a rack may be switched on at a time.
+const POWER_ON_AT_ONCE: u32 = 4;
+
+/// How much time lies between the starts of two machines of a rack.
+const POWER_ON_EVERY: Duration = Duration::from_millis(200);
+
+/// How long a token may wait for its machine.
+const TOKEN_VALID: Duration = Duration::from_secs(3600);
+
+/// How much slower a slow machine is.
+const SLOW: u32 = 4;
+
+/// One node in so many speaks of what is not its own to know.
+const BOASTERS: usize = 5;
+
+/// How often firmware that finds no boot server asks again.
+const FIRMWARE_RETRY: Duration = Duration::from_secs(10);
+
+/// A Layercake cluster.
+#[derive(Clone)]
+pub struct Layercake {
+    pub(crate) timing: Timing,
+    registry: Arc<Registry>,
+    modules: Arc<ModuleSet>,
+    names: Names,
+    limits: bool,
+    /// How often a controller is asked for power.
+    pub(crate) poll: Duration,
+}
+
+/// By whom things are found out, as named in the journal.
+#[derive(Clone)]
+pub(crate) struct Names {
+    pub(crate) power: Arc<str>,
+    pub(crate) boot: Arc<str>,
+    pub(crate) image: Arc<str>,
+}
+
+/// One machine, as it really is.
+#[derive(Debug)]
+pub struct Machine {
+    /// Whether there is power at its inlet.
+    pub(crate) is_fed: bool,
+    pub(crate) is_on: bool,
+    /// How far it has come since it was switched on.
+    pub(crate) stage: Stage,
+    /// Counts every loss of what ran, so that alarms of before mean nothing.
+    pub(crate) run: u64,
+    pub(crate) controller: Controller,
+    pub(crate) is_slow: bool,
+    /// The images that run, by their digest.
+    pub(crate) images: Option<Arc<str>>,
+    /// Whether an image that was started has ended by itself.
+    pub(crate) has_failed: bool,
+    /// Whether its node speaks of what is not its own to know.
+    pub(crate) boasts: bool,
+    /// The cfg that the node has.
+    pub(crate) cfg: Document,
+    /// The boot that the boot module expects: name and token, durable.
+    armed: Option<(String, kraken_sim::Secret)>,
+    /// What the boot served last.
+    served: Option<(String, kraken_sim::Secret)>,
+    /// What the power module saw last; it forgets with every start.
+    pub(crate) seen: Option<bool>,
+    /// Whether the engine takes it to hang.
+    pub(crate) is_thought_to_hang: bool,
+}
+
+/// How far a machine has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Off,
+    Firmware,
+    Kernel,
+    Up,
+    Wedged,
+}
+
+/// How a machine's controller is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Controller {
+    Fine,
+    Hangs,
+    Errs,
+    Lies,
+}
+
+impl Layercake {
+    /// A cluster whose nodes say hello so often.
+    ///
+    /// # Panics
+    /// Never: the mutations of Layercake fit its schemas, which a test of theirs holds.
+    #[must_use]
+    pub fn new(hello: Duration) -> Self {
+        let timing = Timing { hello, ..Timing::default() };
+        #[allow(clippy::expect_used)]
+        let registry = Registry::new(layercake_schema::schemas()).expect("schemas that fit");
+        #[allow(clippy::expect_used)]
+        let modules = ModuleSet::new(&registry, layercake_schema::mutations(&timing))
+            .expect("mutations that fit");
+        let names = Names {
+            power: module::POWER.into(),
+            boot: module::BOOT.into(),
+            image: module::IMAGE.into(),
+        };
+        Self {
+            timing,
+            registry: Arc::new(registry),
+            modules: Arc::new(modules),
+            names,
+            limits: true,
+            poll: Duration::from_secs(5),
+        }
+    }
+
+    /// The same without limits: for figures.
+    #[must_use]
+    pub fn without_limits(mut self) -> Self {
+        self.limits = false;
+        self
+    }
+
+    /// The same, where power is asked for so often.
+    #[must_use]
+    pub fn polled_every(mut self, poll: Duration) -> Self {
+        self.poll = poll;
+        self
+    }
+
+    pub(crate) fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// The machine begins anew from its firmware, or stays off.
+    pub(crate) fn restart(&self, machine: &mut Machine, deeds: &mut Deeds<'_>) {
+        machine.run += 1;
+        machine.images = None;
+        machine.has_failed = false;
+        machine.served = None;
+        deeds.die();
+        machine.stage = if machine.is_on { Stage::Firmware } else { Stage::Off };
+        if machine.is_on {
+            let firmware = Duration::from_millis(deeds.random.within(8_000, 25_000));
+            deeds.alarm(machine.takes(firmware), Alarm::Machine(machine.run));
+        }
+    }
+
+    /// The firmware asks the network for something to boot.
+    fn asks_to_boot(&self, machine: &mut Machine, deeds: &mut Deeds<'_>) {
+        let armed = machine.armed.clone().filter(|_| deeds.reaches(module::BOOT));
+        let Some(armed) = armed else {
+            deeds.alarm(FIRMWARE_RETRY, Alarm::Machine(machine.run));
+            return;
+        };
+        machine.served = Some(armed);
+        machine.stage = Stage::Kernel;
+        let served =
+            vec![set(boot_state::PATH, boot_state::INIT), set(run_state::PATH, run_state::INIT)];
+        deeds.find(Side::Parent, served, &self.names.boot);
+        let kernel = Duration::from_millis(deeds.random.within(3_000, 15_000));
+        deeds.alarm(machine.takes(kernel), Alarm::Machine(machine.run));
+    }
+
+    fn arm(&self, machine: &mut Machine, task: Task<'_>, deeds: &mut Deeds<'_>) {
+        if task.mutation != "boot.arm" {
+            // The machine comes by itself.
+            deeds.answer(task.order, Ok(()));
+            return;
+        }
+        // A boot that is under way goes on as it is: the machine may have its seed already.
+        if machine.armed.is_none() {
+            machine.armed = deeds.mint(TOKEN_VALID);
+        }
+        let wait = vec![set(boot_state::PATH, boot_state::WAIT)];
+        deeds.find(Side::Parent, wait, &self.names.boot);
+        deeds.answer(task.order, Ok(()));
+    }
+}
+
+impl Machine {
+    /// How long something takes on this machine.
+    pub(crate) fn takes(&self, duration: Duration) -> Duration {
+        if self.is_slow { duration * SLOW } else { duration }
+    }
+}
+
+pub(crate) fn set(path: &str, value: &str) -> Change {
+    Change::set(Path::known(path), value)
+}
+
+impl Application for Layercake {
+    type Machine = Machine;
+
+    fn registry(&self) -> Arc<Registry> {
+        Arc::clone(&self.registry)
+    }
+
+    fn modules(&self) -> Arc<ModuleSet> {
+        Arc::clone(&self.modules)
+    }
+
+    fn settings(&self, epoch: u64) -> Settings {
+        let mut settings = Settings::new(epoch, Role::Parent);
+        // As the server has it.
+        settings.storm.settle = settings.storm.settle.max(self.timing.hello * 3);
+        if self.limits {
+            let on = || Scope::Mutation("power.on".into());
+            let rack = || Path::known("location.rack");
+            settings.limits = vec![
+                Limit::at_most(POWER_ON_AT_ONCE, on()).per(rack()),
+                Limit::spaced(POWER_ON_EVERY, on()).per(rack()),
+            ];
+        }
+        settings
+    }
+
+    fn cadence(&self) -> Cadence {
+        Cadence { hello: self.timing.hello, silent: self.timing.silent }
+    }
+
+    fn node_owns(&self, path: &Path) -> bool {
+        layercake_schema::node_owns(path)
+    }
+
+    fn writers(path: &Path) -> &'static [&'static str] {
+        match path.as_str() {
+            phys_state::PATH => &["power", "sync"],
+            boot_state::PATH => &["boot"],
+            run_state::PATH => &["boot", "sync"],
+            "busy" => &["operator"],
+            text if text.starts_with("power.") => &["power"],
+            // What a node says of itself comes through sync.
+            _ if layercake_schema::node_owns(path) => &["sync"],
+            _ => &[],
+        }
+    }
+
+    fn disproved(&self) -> Vec<Effect> {
+        vec![Effect {
+            variable: Path::known(phys_state::PATH),
+            from: phys_state::PHYS_HANG.into(),
+            to: phys_state::POWER_ON.into(),
+            or: Vec::new(),
+        }]
+    }
+
+    fn joined(&self) -> Vec<Change> {
+        vec![set(phys_state::PATH, phys_state::POWER_ON), set(run_state::PATH, run_state::SYNC)]
+    }
+
+    fn left(&self) -> Vec<Change> {
+        vec![set(phys_state::PATH, phys_state::POWER_ON), set(run_state::PATH, run_state::INIT)]
+    }
+
+    fn cfg(&self, node: usize, wish: Wish) -> Document {
+        let mut cfg = Document::new();
+        let mut put = |path: &str, value: &str| {
+            cfg.set(Path::known(path), value);
+        };
+        put("power.driver", "exec");
+        put("location.rack", &format!("r{}", node / NODES_PER_RACK));
+        put(
+            "net.boot.mac",
+            &format!("52:54:00:{:02x}:{:02x}:{:02x}", node >> 16, node >> 8 & 255, node & 255),
+        );
+        match wish {
+            Wish::Off => put(phys_state::PATH, phys_state::POWER_OFF),
+            Wish::Runs(variant) => {
+                put(phys_state::PATH, phys_state::POWER_ON);
+                put(run_state::PATH, run_state::SYNC);
+                put(image_state::PATH, image_state::ACTIVE);
+                put("images.web.digest", &format!("sha256:{variant:064x}"));
+                put("images.web.kind", "plain");
+            }
+        }
+        cfg
+    }
+
+    fn machine(&self, node: usize) -> Machine {
+        Machine {
+            is_fed: true,
+            is_on: false,
+            stage: Stage::Off,
+            run: 0,
+            controller: Controller::Fine,
+            is_slow: false,
+            images: None,
+            has_failed: false,
+            boasts: node.is_multiple_of(BOASTERS),
+            cfg: Document::new(),
+            armed: None,
+            served: None,
+            seen: None,
+            is_thought_to_hang: false,
+        }
+    }
+
+    fn begin(&self, machine: &mut Machine, name: &str, deeds: &mut Deeds<'_>) {
+        match name {
+            module::POWER => self.watch_power(machine, deeds),
+            module::IMAGE => self.report_images(machine, deeds),
+            _ => {}
+        }
+    }
+
+    fn work(&self, machine: &mut Machine, task: Task<'_>, deeds: &mut Deeds<'_>) {
+        match task.mutation.split('.').next() {
+            Some(module::POWER) => self.switch(machine, task, deeds),
+            Some(module::BOOT) => self.arm(machine, task, deeds),
+            _ => self.change_images(machine, task, deeds),
+        }
+    }
+
+    fn alarm(&self, machine: &mut Machine, alarm: Alarm, deeds: &mut Deeds<'_>) {
+        let run = match alarm {
+            Alarm::Module(..) => return self.poll(machine, deeds),
+            Alarm::Machine(run) => run,
+        };
+        if run != machine.run {
+            return;
+        }
+        match machine.stage {
+            Stage::Firmware => self.asks_to_boot(machine, deeds),
+            Stage::Kernel => {
+                machine.stage = Stage::Up;
+                if let Some((boot_id, token)) = machine.served.clone() {
+                    deeds.boot(boot_id, token);
+                }
+            }
+            Stage::Off | Stage::Up | Stage::Wedged => {}
+        }
+    }
+
+    fn changed(&self, machine: &mut Machine, dsc: &Document, deeds: &mut Deeds<'_>) {
+        let is = |path, value| dsc.text(path) == Some(value);
+        machine.is_thought_to_hang = is(phys_state::PATH, phys_state::PHYS_HANG);
+        // The boot is over, or has lost its machine.
+        if machine.armed.is_some() {
+            if is(run_state::PATH, run_state::SYNC) {
+                machine.armed = None;
+            } else if is(phys_state::PATH, phys_state::POWER_OFF) {
+                machine.armed = None;
+                deeds.withdraw();
+            }
+        }
+    }
+
+    fn configured(&self, machine: &mut Machine, cfg: &Document, deeds: &mut Deeds<'_>) {
+        machine.cfg = cfg.clone();
+        self.report_images(machine, deeds);
+    }
+
+    fn strike(&self, machine: &mut Machine, blow: Blow, begins: bool, deeds: &mut Deeds<'_>) {
+        let controller = |kind| if begins { kind } else { Controller::Fine };
+        match blow {
+            Blow::Power => {
+                machine.is_fed = !begins;
+                if begins {
+                    machine.is_on = false;
+                    self.restart(machine, deeds);
+                }
+            }
+            Blow::Reset if begins && machine.is_on => self.restart(machine, deeds),
+            Blow::Wedge if begins && machine.is_on => {
+                machine.run += 1;
+                machine.images = None;
+                machine.stage = Stage::Wedged;
+                deeds.die();
+            }
+            Blow::ControllerHangs => machine.controller = controller(Controller::Hangs),
+            Blow::ControllerErrs => machine.controller = controller(Controller::Errs),
+            Blow::ControllerLies => machine.controller = controller(Controller::Lies),
+            Blow::Slow => machine.is_slow = begins,
+            Blow::Work if begins && machine.images.is_some() => {
+                machine.images = None;
+                machine.has_failed = true;
+                self.report_images(machine, deeds);
+            }
+            Blow::Reset | Blow::Wedge | Blow::Work => {}
+        }
+    }
+
+    fn is_as(&self, machine: &Machine, cfg: &Document) -> bool {
+        match cfg.text(phys_state::PATH) {
+            Some(phys_state::POWER_ON) => {
+                machine.stage == Stage::Up
+                    && machine.images.as_deref() == cfg.text("images.web.digest")
+            }
+            _ => !machine.is_on,
+        }
+    }
+}

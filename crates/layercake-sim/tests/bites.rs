@@ -1,0 +1,60 @@
+//! The checker bites: every known bug that is planted is found, by the invariant that it breaks.
+#![allow(clippy::unwrap_used)]
+
+use kraken_sim::{Bug, Invariant, run, shrink};
+use layercake_sim::{Size, plan};
+
+/// How many days a bug may hide.
+const DAYS: u64 = 400;
+
+/// The invariant that finds a bug, and after how many days.
+fn found(bug: Bug) -> Option<(u64, Invariant)> {
+    (0..DAYS).find_map(|seed| {
+        let (app, mut plan) = plan(seed, Size(20));
+        plan.bug = Some(bug);
+        run(app, plan).violation.map(|violation| (seed, violation.invariant))
+    })
+}
+
+fn broken_by(bug: Bug) -> Invariant {
+    match bug {
+        Bug::AdoptionGuardOff | Bug::FreshnessOff => Invariant::Fresh,
+        Bug::LimitOffByOne | Bug::SpacingIgnored => Invariant::Limits,
+        Bug::HoldIgnored | Bug::HoldForgotten => Invariant::Held,
+        Bug::FreezeIgnored => Invariant::Frozen,
+        Bug::BusyIgnored => Invariant::Busy,
+        Bug::StormGuardOff => Invariant::Storm,
+        Bug::StaleEpochAccepted => Invariant::Epochs,
+        Bug::DeltaTwice => Invariant::InOrder,
+        Bug::ReplayTaken => Invariant::Replay,
+        Bug::AcknowledgedTooEarly => Invariant::CfgKept,
+        Bug::JournalGap => Invariant::Journal,
+        Bug::InterruptIgnored => Invariant::Interrupted,
+        Bug::NodeSpeaksForOthers => Invariant::OneWriter,
+        Bug::OrderedTwice => Invariant::OneStep,
+        Bug::SilenceUnheard => Invariant::Converges,
+    }
+}
+
+#[test]
+fn every_planted_bug_is_found_by_the_invariant_that_it_breaks() {
+    let mut wrong = Vec::new();
+    for bug in Bug::ALL {
+        let found = found(bug);
+        if found.map(|(_, invariant)| invariant) != Some(broken_by(bug)) {
+            wrong.push(format!("{bug:?}: {found:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn a_failing_day_is_shortened_to_what_is_needed_for_the_failure() {
+    let (app, mut day) = plan(0, Size(20));
+    day.bug = Some(Bug::HoldForgotten);
+    let shortest = shrink(&day, || app.clone());
+    assert!(shortest.happenings.len() <= 4, "{:?}", shortest.happenings);
+    assert!(shortest.happenings.len() < day.happenings.len());
+    let violation = run(app, shortest).violation.unwrap();
+    assert_eq!(violation.invariant, Invariant::Held);
+}
