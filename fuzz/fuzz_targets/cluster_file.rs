@@ -30,7 +30,9 @@ static REGISTRY: LazyLock<Registry> =
 // What is read fits the schemas; what is not, is refused for a reason that can be shown.
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    match parse("cluster.yaml", text, &Context { registry: &REGISTRY, images: &Images }) {
+    let steps = &["power.on", "power.off"];
+    let context = Context { registry: &REGISTRY, images: &Images, steps };
+    match parse("cluster.yaml", text, &context) {
         Ok(cluster) => {
             for (node, document) in &cluster.nodes {
                 assert_eq!(REGISTRY.validate(Side::Cfg, document), [], "{node}");

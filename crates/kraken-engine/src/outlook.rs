@@ -36,6 +36,7 @@ struct Present {
     running: Option<(MutationId, Duration)>,
     is_held: bool,
     is_frozen: bool,
+    is_in_storm: bool,
 }
 
 /// What would be done about a cluster, and how long that is expected to take.
@@ -147,6 +148,7 @@ impl Engine {
             running: node.running.as_ref().map(|r| (r.mutation, self.now.since(r.began))),
             is_held: node.marks().hold.is_some(),
             is_frozen: self.freeze.is_some() || node.marks().freeze.is_some(),
+            is_in_storm: self.losses.is_active() && !node.passes_storm,
         };
         Outlook {
             set: Arc::clone(&self.set),
@@ -233,13 +235,17 @@ impl Outlook {
         }
         let is_held = present.is_some_and(|present| present.is_held);
         let is_frozen = present.map_or(self.is_frozen, |present| present.is_frozen);
+        let is_in_storm = present.is_some_and(|present| present.is_in_storm);
         let disruptive = path.iter().position(|id| set.mutation(*id).disruptive);
         if is_held && !path.is_empty() {
             path.clear();
             stops = Some("it is held: release it to go on".to_owned());
-        } else if let Some(at) = disruptive.filter(|_| is_frozen) {
+        } else if let Some(at) = disruptive.filter(|_| is_frozen || is_in_storm) {
             let name = &set.mutation(path[at]).name;
-            stops = Some(format!("{name} is disruptive, and that is frozen: thaw to go on"));
+            stops = Some(match is_frozen {
+                true => format!("{name} is disruptive, and that is frozen: thaw to go on"),
+                false => format!("{name} is disruptive, and too many nodes were lost at once"),
+            });
             path.truncate(at);
         }
         let leg = |id: MutationId| {

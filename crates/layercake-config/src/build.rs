@@ -16,6 +16,8 @@ pub struct Context<'a> {
     pub registry: &'a Registry,
     /// The images that there are.
     pub images: &'a dyn ImageLookup,
+    /// The steps that there are, by name: what limits may be about.
+    pub steps: &'a [&'a str],
 }
 
 impl std::fmt::Debug for Context<'_> {
@@ -154,7 +156,7 @@ fn build(root: &Node, context: &Context<'_>, report: &mut Report) -> Option<Clus
             nodes.insert(node.clone(), doc);
         }
     }
-    let names = Names { groups: &groups, registry, timing: &timing };
+    let names = Names { groups: &groups, registry, steps: context.steps };
     let limits = limits(root, &names, report);
     let settings = Settings { network: network?, limits, timing, journal };
     Some(Cluster { name: name?.to_string(), settings, nodes, groups })

@@ -3,7 +3,6 @@
 use crate::sections::duration;
 use kraken_model::{NodeSet, Path, Registry, Side};
 use kraken_yaml::{Data, Node, Report, near};
-use layercake_schema::Timing;
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -78,7 +77,7 @@ pub enum Portion {
 pub(crate) struct Names<'a> {
     pub(crate) groups: &'a BTreeMap<String, NodeSet>,
     pub(crate) registry: &'a Registry,
-    pub(crate) timing: &'a Timing,
+    pub(crate) steps: &'a [&'a str],
 }
 
 pub(crate) fn limits(root: &Node, names: &Names<'_>, report: &mut Report) -> Limits {
@@ -157,17 +156,15 @@ fn steps(entry: &Node, path: &str, names: &Names<'_>, report: &mut Report) -> Op
         _ => {}
     }
     let list = if let Data::List(list) = &of.data { list } else { std::slice::from_ref(of) };
-    let all = layercake_schema::mutations(names.timing);
-    let all: Vec<&str> = all.iter().map(|mutation| mutation.name.as_ref()).collect();
     let mut named = Vec::new();
     for node in list {
         let name = node.text().unwrap_or_default();
-        if all.contains(&name) {
+        if names.steps.contains(&name) {
             named.push(name.to_owned());
         } else {
             let what = format!("there is no step {name:?}");
             let why = "`layercake graph` shows the steps that there are";
-            report.add(node.at, &place, what, why, near(name, &all));
+            report.add(node.at, &place, what, why, near(name, names.steps));
         }
     }
     (!named.is_empty()).then_some(Steps::Named(named))

@@ -20,9 +20,12 @@ impl ImageLookup for Images {
     }
 }
 
+const STEPS: &[&str] = &["power.on", "power.off", "power.recover"];
+
 fn read(text: &str) -> Result<Cluster, Vec<Diagnostic>> {
     let registry = Registry::new(layercake_schema::schemas()).unwrap();
-    let cluster = parse("c.yaml", text, &Context { registry: &registry, images: &Images })?;
+    let context = Context { registry: &registry, images: &Images, steps: STEPS };
+    let cluster = parse("c.yaml", text, &context)?;
     for (node, doc) in &cluster.nodes {
         assert_eq!(registry.validate(Side::Cfg, doc), [], "{node}");
     }

@@ -9,7 +9,7 @@ use kraken::{
 use kraken::{SyncError, SyncOptions, SyncParent};
 use kraken_model::{Path as Address, Registry};
 use kraken_modules::Modules;
-use kraken_plan::{Effect, ModuleSet};
+use kraken_plan::{Effect, ModuleSet, Mutation};
 use kraken_store::{Bounds, StoreError};
 use layercake_boot::hosts::BootFileError;
 use layercake_boot::{
@@ -18,7 +18,7 @@ use layercake_boot::{
 use layercake_config::{Cluster, Settings as ClusterSettings};
 use layercake_image::{ImageStore, ServeCounters};
 use layercake_power::{PowerModule, QemuHost};
-use layercake_schema::phys_state;
+use layercake_schema::{Timing, phys_state};
 use layercake_seed::{SeedParent, ValueError};
 use std::io;
 use std::net::SocketAddr;
@@ -205,8 +205,7 @@ fn module_set(
     modules: &Modules,
     settings: &ClusterSettings,
 ) -> Result<ModuleSet, ParentError> {
-    let mut mutations = layercake_schema::mutations(&settings.timing);
-    modules.extend(&mut mutations);
+    let mutations = mutations(modules, &settings.timing);
     let set = ModuleSet::new(registry, mutations).map_err(|problems| {
         let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
         ParentError::Mutations(lines.join("; "))
@@ -215,6 +214,13 @@ fn module_set(
         tracing::warn!(%finding, "look at the mutations: `layercake graph check`");
     }
     Ok(set)
+}
+
+/// Every mutation that there is.
+pub(crate) fn mutations(modules: &Modules, timing: &Timing) -> Vec<Mutation> {
+    let mut mutations = layercake_schema::mutations(timing);
+    modules.extend(&mut mutations);
+    mutations
 }
 
 /// The key by which nodes know this parent: made at the first start, kept from then on.

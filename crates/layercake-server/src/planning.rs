@@ -43,7 +43,7 @@ impl App {
     }
 
     fn modules(&self, timing: &Timing) -> Result<ModuleSet, Problem> {
-        ModuleSet::new(self.registry(), layercake_schema::mutations(timing)).map_err(|problems| {
+        ModuleSet::new(self.registry(), self.mutations(timing)).map_err(|problems| {
             let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
             let title = "the mutations cannot be used";
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, title, problems.join("; "))

@@ -292,6 +292,11 @@ impl App {
         }
     }
 
+    /// Every mutation that there is.
+    pub(crate) fn mutations(&self, timing: &Timing) -> Vec<kraken_plan::Mutation> {
+        crate::parent::mutations(&self.modules, timing)
+    }
+
     /// What may stand in a document.
     pub(crate) fn registry(&self) -> &Registry {
         &self.registry
@@ -317,7 +322,11 @@ impl App {
 
     fn read_cluster(&self, kept: &Kept) -> Result<Cluster, Vec<Diagnostic>> {
         let images = crate::images::Lookup(&self.images);
-        let context = layercake_config::Context { registry: &self.registry, images: &images };
+        // Their times do not matter here, their names do.
+        let steps = self.mutations(&Timing::default());
+        let steps: Vec<&str> = steps.iter().map(|mutation| mutation.name.as_ref()).collect();
+        let registry = &self.registry;
+        let context = layercake_config::Context { registry, images: &images, steps: &steps };
         layercake_config::parse(&kept.name, &kept.text, &context)
     }
 

@@ -1,7 +1,7 @@
 //! What would be done if cfg were another, and that the same is done when it is.
 
 use crate::words::*;
-use kraken_engine::{Command, Limit, NodePlan, Plan, Scope, Settings, Share, Terms};
+use kraken_engine::{Command, Limit, NodePlan, Plan, Scope, Settings, Share, Storm, Terms};
 use kraken_model::{Document, NodeId};
 use std::collections::BTreeMap;
 
@@ -162,4 +162,23 @@ fn a_plan_is_the_same_after_it_was_written_and_read() {
     let plan = plan(&bench, &all(&running()), &[Limit::at_most(1, Scope::All)]);
     let text = serde_json::to_string(&plan).unwrap();
     assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
+}
+
+#[test]
+fn nothing_disruptive_is_planned_in_a_storm() {
+    let storm = Storm { min: 2, ..Storm::default() };
+    let mut bench = Bench::new(Settings { storm, ..Settings::default() });
+    for name in FOUR {
+        bench.configure(name, running());
+        let all = [("phys_state", "ON"), ("run_state", "SYNC"), ("image_state", "ACTIVE")];
+        bench.discover(name, &all);
+    }
+    bench.tick();
+    for name in FOUR {
+        bench.discover(name, &[("phys_state", "HANG")]);
+    }
+    let plan = plan(&bench, &all(&off()), &[]);
+    let stops = plan.nodes[0].stops.as_deref();
+    assert_eq!(stops, Some("power.recover is disruptive, and too many nodes were lost at once"));
+    assert_eq!(plan.summary.disrupted, 0);
 }
