@@ -123,7 +123,8 @@ impl<A: Application> Fleet<A> {
         let exported = self.random.bytes();
         let took = Duration::from_millis(self.random.within(20, 200));
         if is_reachable {
-            let knock = Event::Knock { node: n, life, proof, exported };
+            let request = Box::new((proof, exported));
+            let knock = Event::Knock { node: n, life, request };
             self.queue.push(self.now.plus(took), knock);
         } else {
             // A port that nobody listens at refuses; a cable that is cut says nothing.

@@ -41,7 +41,7 @@ pub(crate) enum Event {
     /// A node tries to join.
     Join { node: usize, life: u32 },
     /// Its request arrives.
-    Knock { node: usize, life: u32, proof: Proof, exported: [u8; 32] },
+    Knock { node: usize, life: u32, request: Box<(Proof, [u8; 32])> },
     /// The answer arrives.
     Welcome { node: usize, life: u32, keys: Box<SessionKeys>, welcome: Box<Welcome> },
     /// An alarm of the application.
@@ -49,7 +49,7 @@ pub(crate) enum Event {
     /// A module carries out a stage of an order.
     Work { node: usize, work: Work },
     /// A module answers.
-    Answer { side: Side, id: DispatchId, result: Result<(), Failure>, life: Option<u32> },
+    Answer { side: Side, answer: Box<(DispatchId, Result<(), Failure>)>, life: Option<u32> },
     /// Something happens.
     Happens { index: usize, begins: bool },
     /// Faults stop: operators take back what they said.
@@ -268,7 +268,8 @@ impl<A: Application> Fleet<A> {
             Event::AgentWake { node, life } => self.agent_wakes(node, life),
             Event::AgentStart { node, boot } => self.start_agent(node, boot),
             Event::Join { node, life } => self.join(node, life),
-            Event::Knock { node, life, proof, exported } => {
+            Event::Knock { node, life, request } => {
+                let (proof, exported) = *request;
                 self.knock(node, life, &proof, exported);
             }
             Event::Welcome { node, life, keys, welcome } => {
@@ -276,7 +277,7 @@ impl<A: Application> Fleet<A> {
             }
             Event::Alarm { node, alarm, life } => self.alarm(node, alarm, life),
             Event::Work { node, work } => self.work(node, work),
-            Event::Answer { side, id, result, life } => self.answer(side, id, result, life),
+            Event::Answer { side, answer, life } => self.answer(side, *answer, life),
             Event::Happens { index, begins } => self.happens(index, begins),
             Event::Quiet => self.quiet(),
         }
@@ -331,7 +332,8 @@ impl<A: Application> Fleet<A> {
                 let side = work.map_or(Side::Parent, |work| work.side);
                 let life = (side == Side::Node).then_some(self.nodes[n].lives);
                 let at = Millis(self.now.0 + self.random.below(30));
-                self.queue.push(at, Event::Answer { side, id, result, life });
+                let answer = Box::new((id, result));
+                self.queue.push(at, Event::Answer { side, answer, life });
             }
             Deed::GoOn(after, stage) => {
                 if let Some(work) = work {

@@ -38,10 +38,8 @@ impl<A: Application> Fleet<A> {
         lost.sort();
         for id in lost {
             let failure = Failure { reason: format!("module {name} ended"), permanent: false };
-            self.queue.push(
-                self.now,
-                Event::Answer { side: Side::Parent, id, result: Err(failure), life: None },
-            );
+            let answer = Box::new((id, Err(failure)));
+            self.queue.push(self.now, Event::Answer { side: Side::Parent, answer, life: None });
         }
         let life = self.lives;
         self.queue.push(self.now.plus(down), Event::ModuleStart { module, life });
@@ -74,9 +72,9 @@ impl<A: Application> Fleet<A> {
         if process.down.contains(name) {
             let failure =
                 Failure { reason: format!("module {name} does not run"), permanent: false };
-            let (id, result) = (order.id, Err(failure));
+            let answer = Box::new((order.id, Err(failure)));
             let at = Millis(self.now.0 + 50);
-            self.queue.push(at, Event::Answer { side: Side::Parent, id, result, life: None });
+            self.queue.push(at, Event::Answer { side: Side::Parent, answer, life: None });
             return;
         }
         let life = (self.lives, process.module_lives[module]);
@@ -137,15 +135,14 @@ impl<A: Application> Fleet<A> {
             }
         };
         // The node comes by itself, or goes when it has said so: that is discovered.
-        let (side, id, result) = (work.side, work.order.id.clone(), Ok(()));
-        self.queue.push(self.now, Event::Answer { side, id, result, life });
+        let (side, answer) = (work.side, Box::new((work.order.id.clone(), Ok(()))));
+        self.queue.push(self.now, Event::Answer { side, answer, life });
     }
 
     pub(crate) fn answer(
         &mut self,
         side: Side,
-        id: DispatchId,
-        result: Result<(), Failure>,
+        (id, result): (DispatchId, Result<(), Failure>),
         life: Option<u32>,
     ) {
         let n = number(&id.node);

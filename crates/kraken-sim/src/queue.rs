@@ -1,61 +1,39 @@
 //! What happens next: virtual time is nothing but the order of events.
 
 use kraken_model::Millis;
-use std::cmp::Ordering;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Events by time; of those at the same time, the one that was entered first comes first.
+///
+/// In a large fleet many events share a millisecond, so that finding the next one is nearly always
+/// taking the next of the same list: events are never moved once they are in.
 #[derive(Debug)]
 pub(crate) struct Queue<E> {
-    heap: BinaryHeap<Entry<E>>,
-    entered: u64,
-}
-
-#[derive(Debug)]
-struct Entry<E> {
-    at: Millis,
-    number: u64,
-    event: E,
+    by_time: BTreeMap<Millis, VecDeque<E>>,
 }
 
 impl<E> Queue<E> {
     pub(crate) fn new() -> Self {
-        Self { heap: BinaryHeap::new(), entered: 0 }
+        Self { by_time: BTreeMap::new() }
     }
 
     pub(crate) fn push(&mut self, at: Millis, event: E) {
-        self.entered += 1;
-        self.heap.push(Entry { at, number: self.entered, event });
+        self.by_time.entry(at).or_default().push_back(event);
     }
 
     pub(crate) fn pop(&mut self) -> Option<(Millis, E)> {
-        self.heap.pop().map(|entry| (entry.at, entry.event))
+        let mut first = self.by_time.first_entry()?;
+        let at = *first.key();
+        let event = first.get_mut().pop_front();
+        if first.get().is_empty() {
+            first.remove();
+        }
+        event.map(|event| (at, event))
     }
 
     /// When the next event happens.
     pub(crate) fn next(&self) -> Option<Millis> {
-        self.heap.peek().map(|entry| entry.at)
-    }
-}
-
-impl<E> PartialEq for Entry<E> {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl<E> Eq for Entry<E> {}
-
-impl<E> PartialOrd for Entry<E> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<E> Ord for Entry<E> {
-    /// The heap gives its greatest first, so the earliest is the greatest.
-    fn cmp(&self, other: &Self) -> Ordering {
-        (other.at, other.number).cmp(&(self.at, self.number))
+        self.by_time.first_key_value().map(|(at, _)| *at)
     }
 }
 

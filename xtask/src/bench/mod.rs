@@ -13,6 +13,7 @@ mod machine;
 mod node;
 mod plan;
 mod row;
+mod sim;
 mod sync;
 
 use crate::error::Error;
@@ -50,6 +51,7 @@ const BENCHES: &[Bench] = &[
     plan::BENCH,
     engine::BENCH,
     sync::BENCH,
+    sim::BENCH,
     lab::BENCH,
 ];
 

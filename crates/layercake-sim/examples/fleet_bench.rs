@@ -1,0 +1,56 @@
+//! Measures fleets from unknown to ACTIVE, on one core, simulator included; prints one JSON object
+//! a line: name, value, unit. Meaningful in a release build only.
+#![allow(clippy::print_stdout)]
+
+use kraken_model::Millis;
+use kraken_sim::{Plan, run};
+use layercake_sim::Layercake;
+use std::time::Duration;
+
+const SMALL: usize = 1_000;
+const LARGE: usize = 100_000;
+
+/// Nodes of 100,000 say hello as often as the goal for such fleets says.
+const HELLO: Duration = Duration::from_secs(10);
+
+/// What this process had of a processor, in seconds (proc(5), schedstat: the first field, in
+/// nanoseconds): what others do on the machine does not count.
+fn processor() -> f64 {
+    let told = std::fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
+    told.split(' ').next().and_then(|ns| ns.parse::<f64>().ok()).unwrap_or(0.0) / 1e9
+}
+
+/// How long a fleet takes, in seconds of one core, and how many events that were.
+fn measure(nodes: usize) -> (f64, u64) {
+    let app = Layercake::new(HELLO).without_limits().polled_every(HELLO);
+    let plan = Plan {
+        seed: 1,
+        nodes,
+        happenings: Vec::new(),
+        faults_end: Millis(2_000),
+        converged_by: Millis(3_600_000),
+        is_checked: false,
+        bug: None,
+        trace: 0,
+    };
+    let began = processor();
+    let outcome = run(app, plan);
+    let took = processor() - began;
+    assert_eq!(outcome.violation, None);
+    (took, outcome.events)
+}
+
+fn say(name: &str, value: f64, unit: &str) {
+    println!("{{\"name\":\"{name}\",\"value\":{value:.3},\"unit\":\"{unit}\"}}");
+}
+
+fn main() {
+    // Small ones several times: one takes too short a time to be measured well.
+    let small = (0..5).map(|_| measure(SMALL).0).fold(f64::INFINITY, f64::min);
+    let (large, events) = measure(LARGE);
+    say("sim.active_1000", small, "s");
+    say("sim.active_100000", large, "s");
+    say("sim.per_node_1000", small / SMALL as f64 * 1e6, "us");
+    say("sim.per_node_100000", large / LARGE as f64 * 1e6, "us");
+    say("sim.events_100000", events as f64, "");
+}
