@@ -118,17 +118,10 @@ fn moves(body: &Node, path: &str, at: Pos, place: &Place<'_>, report: &mut Repor
             report.add(*at, &path, format!("{variable} is no variable of this file"), why, hint);
             continue;
         };
-        let differ = |words: &[String]| (1..words.len()).all(|n| !words[..n].contains(&words[n]));
-        let words = crate::fields::words(body).filter(|words| words.len() >= 2 && differ(words));
+        let words = crate::fields::words(body).filter(|words| is_step(words));
         let Some(words) = words else {
-            let why = "a step leads from one value to another";
-            report.add(
-                body.at,
-                &path,
-                format!("{path} is no step"),
-                why,
-                "write [FROM, TO], and behind them what may be found instead",
-            );
+            let why = "a step leads from one value to another, or finds one of several";
+            report.add(body.at, &path, format!("{path} is no step"), why, "write [FROM, TO]");
             continue;
         };
         let strange = words.iter().find(|word| values.iter().all(|v| v.as_ref() != word.as_str()));
@@ -145,6 +138,14 @@ fn moves(body: &Node, path: &str, at: Pos, place: &Place<'_>, report: &mut Repor
         }
     }
     effects
+}
+
+/// Whether these are a value, another one that is expected after it, and others that may be found.
+fn is_step(words: &[String]) -> bool {
+    let mut distinct = words.to_vec();
+    distinct.sort_unstable();
+    distinct.dedup();
+    words.len() >= 2 && distinct.len() == words.len()
 }
 
 fn fallback(body: &Node, path: &str, place: &Place<'_>, report: &mut Report) -> Option<Fallback> {

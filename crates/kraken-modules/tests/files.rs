@@ -29,7 +29,9 @@ fn read(files: &[(&str, &str)]) -> Result<Modules, Vec<String>> {
 }
 
 const GOOD: &str = "module: drain
-variables: { drain_state: { values: [UNKNOWN, IN_USE, DRAINED] } }
+variables:
+  drain_state: { values: [UNKNOWN, IN_USE, DRAINED] }
+  scheduler: { values: [UNKNOWN, UP, DOWN] }
 discover: { shell: 'echo drain_state=IN_USE', requires: [cfg labels.scheduler is set] }
 mutations:
   drain:
@@ -41,6 +43,7 @@ mutations:
     disruptive: true
     on_timeout: { drain_state: UNKNOWN }
     retry: { pause: 1s, longest: 1m, attempts: 3 }
+  ask: { moves: { scheduler: [UNKNOWN, UP, DOWN] }, shell: 'exit 0' }
 guards: { image.swap: { requires: [drain_state = DRAINED] } }
 ";
 
@@ -58,11 +61,12 @@ fn a_file_adds_a_schema_mutations_a_look_and_guards_for_others() {
     assert_eq!((drain.timeout, drain.cost), (Duration::from_secs(600), Duration::from_secs(30)));
     assert_eq!((drain.retry.limit, drain.retry.cap), (Some(3), Duration::from_secs(60)));
     assert!(drain.disruptive && drain.on_timeout.is_some());
-    let look = &mutations[2];
+    assert_eq!(mutations[2].effects[0].to_string(), "scheduler: UNKNOWN -> UP or DOWN");
+    let look = &mutations[3];
     assert_eq!(&*look.name, "drain.discover_drain_state");
     assert_eq!(look.effects[0].to_string(), "drain_state: UNKNOWN -> IN_USE or DRAINED");
     assert_eq!(look.requires, [Guard::configured("labels.scheduler")]);
-    assert_eq!(modules.schemas()[0].fields.len(), 1);
+    assert_eq!(modules.schemas()[0].fields.len(), 2);
 }
 
 #[test]
@@ -130,7 +134,7 @@ guards:
 #[test]
 fn two_files_cannot_have_one_name_or_one_address() {
     let said = read(&[("a.yaml", GOOD), ("b.yaml", GOOD)]).unwrap_err();
-    assert_eq!(said.len(), 2, "{said:?}");
+    assert_eq!(said.len(), 3, "{said:?}");
     assert!(said[0].starts_with("b.yaml:1:9: module drain is there already"), "{said:?}");
     assert!(
         said[1].contains("drain_state cannot be declared here: it belongs to drain"),
