@@ -120,4 +120,11 @@ mod tests {
             assert!(of_all(bad, &registry()).is_err(), "{bad}");
         }
     }
+    proptest::proptest! {
+        #[test]
+        fn no_answer_makes_it_panic(text in "[a-c0-9={}:\",\\[\\]#. \n\t\u{e4}-]{0,80}") {
+            let _ = (of_node(&text, &registry()), of_all(&text, &registry()));
+            let _ = of_node(&format!("jobs={text}"), &registry());
+        }
+    }
 }

@@ -179,4 +179,13 @@ mod tests {
             assert!(said.contains(why), "{text:?}: {said}");
         }
     }
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "[a-c=!<> ,.\u{e4}-]{0,20}") {
+            let _ = parse(&text, &registry());
+            for address in ["jobs", "run_state", "cfg lit"] {
+                let _ = parse(&format!("{address}{text}"), &registry());
+            }
+        }
+    }
 }

@@ -141,3 +141,13 @@ fn two_files_cannot_have_one_name_or_one_address() {
         "{said:?}"
     );
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in "[a-d0-9:{}\\[\\]'\",&* \n-]{0,60}") {
+        let _ = read(&[("a.yaml", &text)]);
+        for key in ["variables", "facts", "discover", "serve", "mutations", "guards"] {
+            let _ = read(&[("a.yaml", &format!("module: a\n{key}:\n  b: {text}"))]);
+        }
+    }
+}

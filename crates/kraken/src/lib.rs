@@ -40,6 +40,6 @@ pub use past::{Past, PastError, Then};
 pub use runtime::{Kraken, KrakenError, Options, Tasks};
 pub use sync::{Agent, AgentError, AgentOptions, LogLine};
 #[cfg(feature = "parent")]
-pub use sync::{OnLog, SyncError, SyncOptions, SyncParent};
+pub use sync::{OnLog, SyncError, SyncOptions, SyncParent, ToldCfg};
 pub use tls::{Identity, IdentityError, KeyPin, KeyPinError, client_config};
 pub use views::{Subscription, View, Views};

@@ -105,7 +105,7 @@ fn options(
 ) -> Result<AgentOptions, Box<dyn Error>> {
     let registry = Registry::new(layercake_schema::schemas())?;
     // The parent's times may differ; what is planned does not depend on them.
-    let modules = ModuleSet::new(&registry, layercake_schema::mutations(&Timing::default()))
+    let modules = ModuleSet::new(&registry, layercake_schema::node_mutations(&Timing::default()))
         .map_err(|problems| format!("the mutations cannot be used: {problems:?}"))?;
     let token: [u8; 32] =
         seed.join_token.expose().try_into().map_err(|_| "the join token has not 32 bytes")?;

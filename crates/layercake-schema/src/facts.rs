@@ -79,6 +79,13 @@ fn base() -> Schema {
             ),
             field("platform", ANY, BOTH, "The kind of machine, such as a vendor's model"),
             field("location.*", ANY, CFG, "Where it stands: its rack, chassis, slot, power unit"),
+            field(
+                "withheld.*.*",
+                Kind::Bool,
+                CFG,
+                "Whether the parent withholds a step of the node, which waits for something that \
+                 only the parent knows; the parent says so, and no cluster file",
+            ),
             field("labels.*", ANY, CFG, "What people say of it; Layercake attaches no meaning"),
         ],
     )

@@ -14,6 +14,7 @@ mod facts;
 mod mutations;
 mod timing;
 mod variables;
+mod withheld;
 
 pub use facts::{
     IMAGE_KINDS, MAX_CPUS, MAX_IMAGE_BYTES, MAX_MEMORY_MIB, MIN_MEMORY_MIB, POWER_DRIVERS, schemas,
@@ -22,6 +23,7 @@ pub use kraken_model::{DurationError, format_duration, parse_duration};
 pub use mutations::mutations;
 pub use timing::{Timing, TimingError};
 pub use variables::{boot_state, busy, image_state, phys_state, run_state};
+pub use withheld::{node_knows, node_mutations, withheld};
 
 /// The modules that carry mutations out, as their names begin.
 pub mod module {

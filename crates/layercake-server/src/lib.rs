@@ -16,5 +16,6 @@ mod parent;
 mod planning;
 mod server;
 mod tickets;
+mod told;
 
 pub use server::{Config, Server, ServerError};

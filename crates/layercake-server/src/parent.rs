@@ -3,6 +3,7 @@
 use crate::limits::limits;
 use crate::logs::Logs;
 use crate::tickets::SyncTickets;
+use crate::told::Told;
 use kraken::{
     Identity, IdentityError, Keeper, Kraken, KrakenError, Module, Options, Settings, Storm, Tasks,
 };
@@ -52,6 +53,9 @@ pub enum ParentError {
     /// The mutations contradict each other: a mistake in the program.
     #[error("the mutations cannot be used: {0}")]
     Mutations(String),
+    /// The schemas contradict each other: a mistake in the program.
+    #[error("the schemas contradict each other")]
+    Schemas(#[from] kraken_model::RegistryError),
     /// What is kept cannot be read or written.
     #[error("cannot read or write what is kept")]
     Store(#[from] StoreError),
@@ -103,7 +107,8 @@ impl Parent {
         let identity = identity(&keeper).await?;
         let at = SocketAddr::from((network.server, SYNC_PORT));
         let logs = Arc::new(Logs::new());
-        let options = sync_options(settings, at, &logs, &registry);
+        let told = Told::new(Arc::clone(&registry), &modules)?;
+        let options = sync_options(settings, at, &logs, told);
         let sync = SyncParent::bind(options, &identity, keeper.clone()).await?;
 
         let (hosts, hosts_seen) = watch::channel(Arc::new(Hosts::default()));
@@ -239,9 +244,10 @@ fn sync_options(
     settings: &ClusterSettings,
     at: SocketAddr,
     logs: &Arc<Logs>,
-    registry: &Arc<Registry>,
+    told: Told,
 ) -> SyncOptions {
-    let (logs, registry) = (Arc::clone(logs), Arc::clone(registry));
+    let logs = Arc::clone(logs);
+    let registry = Arc::clone(told.registry());
     SyncOptions {
         address: at,
         hello: settings.timing.hello,
@@ -255,6 +261,7 @@ fn sync_options(
             to: phys_state::POWER_ON.into(),
             or: Vec::new(),
         }],
+        told: Arc::new(move |view| told.cfg(view)),
         on_log: Arc::new(move |node, stream, line| logs.add(node, stream, line)),
     }
 }

@@ -10,7 +10,7 @@ mod stream;
 
 pub use agent::{Agent, AgentError, AgentOptions, LogLine};
 #[cfg(feature = "parent")]
-pub use parent::{OnLog, SyncError, SyncOptions, SyncParent};
+pub use parent::{OnLog, SyncError, SyncOptions, SyncParent, ToldCfg};
 
 /// The module that mutations of joining and leaving belong to.
 pub(crate) const MODULE: &str = "sync";

@@ -46,6 +46,10 @@ const BUSY: &str = "busy";
 /// Takes a line that a node printed: node, stream, line.
 pub type OnLog = Arc<dyn Fn(&NodeId, &str, &str) + Send + Sync>;
 
+/// What a node is told to be, from what is wanted and known of it: what its own program understands,
+/// and what only the parent can tell it.
+pub type ToldCfg = Arc<dyn Fn(&View) -> Document + Send + Sync>;
+
 /// How a parent is in touch with its nodes.
 #[derive(Clone)]
 pub struct SyncOptions {
@@ -65,6 +69,8 @@ pub struct SyncOptions {
     /// What was concluded from a node's silence and is disproved when it is heard for the first
     /// time: that it hangs, for one. Each from what to what.
     pub disproved: Vec<Effect>,
+    /// What a node is told to be. Asked again whenever something is known anew of it.
+    pub told: ToldCfg,
     /// Takes what nodes print: node, stream, line.
     pub on_log: OnLog,
 }
@@ -192,9 +198,11 @@ impl Module for SyncParent {
         super::MODULE
     }
 
-    /// What nodes say of themselves comes through here.
+    /// What nodes say of themselves comes through here, and what being heard disproves.
     fn discovers(&self, path: &Path) -> bool {
-        path.as_str() == RUN_STATE || (self.options.node_owns)(path)
+        path.as_str() == RUN_STATE
+            || (self.options.node_owns)(path)
+            || self.options.disproved.iter().any(|effect| effect.variable == *path)
     }
 
     async fn run(&self, context: Context) {
@@ -336,16 +344,17 @@ impl<'a> Desk<'a> {
         }
     }
 
-    /// What a node is given to be: what people want of it, unless it is held or in use. When nobody
+    /// What a node is told to be: what people want of it, unless it is held or in use. When nobody
     /// knows any more what it was given before this start, it is given no goals, and so has nothing
     /// to do.
-    fn cfg_for(&mut self, node: &NodeId, view: View) -> Document {
+    fn cfg_for(&mut self, node: &NodeId, mut view: View) -> Document {
         if view.held || view.dsc.text(BUSY) == Some("BUSY") {
             let given = self.given.get(node).cloned();
-            return given.unwrap_or_else(|| self.without_goals(&view.cfg));
+            view.cfg = given.unwrap_or_else(|| self.without_goals(&view.cfg));
+        } else {
+            self.given.insert(node.clone(), view.cfg.clone());
         }
-        self.given.insert(node.clone(), view.cfg.clone());
-        view.cfg
+        (self.sync.options.told)(&view)
     }
 
     fn without_goals(&self, cfg: &Document) -> Document {

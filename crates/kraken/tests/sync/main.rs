@@ -219,6 +219,24 @@ async fn a_machine_that_vanishes_is_found_silent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_is_told_what_its_parent_makes_of_its_cfg_whenever_something_is_known_anew() {
+    let site = Site::fresh().await;
+    let boot = site.boot("n1").await;
+    let mut cfg = site.kraken.views().get(&node("n1")).unwrap().cfg;
+    cfg.set(Path::known("door"), true);
+    site.kraken.configure(vec![(node("n1"), Some(cfg))], "test").await.unwrap();
+    let machine = Machine::start(told(&site, "n1", boot)).await;
+    site.until_state("n1", "run_state", "SYNC").await;
+    let open = Change::set(Path::known("door"), true);
+    let on_node = machine.kraken.views().get(&node("n1")).unwrap().cfg;
+    assert_eq!((on_node.get("app_state"), on_node.get("door")), (None, open.value.as_ref()));
+    site.kraken.discover(&node("n1"), vec![open], "doorman").await.unwrap();
+    site.until_state("n1", "app_state", "ACTIVE").await;
+    machine.vanish().await;
+    site.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn of_what_a_node_says_only_what_it_owns_is_taken() {
     let site = Site::fresh().await;
     let boot = site.boot("n1").await;

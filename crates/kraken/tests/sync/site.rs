@@ -5,7 +5,7 @@ use kraken::{
     Agent, AgentOptions, Context, Event, Failure, Identity, Keeper, KeyPin, Kraken, Module,
     Options, Order, Settings, SyncOptions, SyncParent, Tasks, View, What,
 };
-use kraken_model::{Change, Document, Field, NodeId, Path, Registry, Schema};
+use kraken_model::{Change, Document, Field, Kind, NodeId, Path, Registry, Schema, Side};
 use kraken_plan::{Context as Taker, Effect, Guard, ModuleSet, Mutation};
 use kraken_sync::Secret;
 use std::net::SocketAddr;
@@ -28,6 +28,7 @@ fn declared() -> (Arc<Registry>, Arc<ModuleSet>) {
         variable("run_state", &["UNKNOWN", "INIT", "SYNC", "ERROR"]),
         variable("app_state", &["UNKNOWN", "IDLE", "ACTIVE"]),
         variable("busy", &["UNKNOWN", "FREE", "BUSY"]),
+        Field::new("door", Kind::Bool, &[Side::Cfg, Side::Dsc], "whether it is open").unwrap(),
     ];
     let registry = Registry::new(vec![Schema { name: "test".to_owned(), fields }]).unwrap();
     let step = |module: &str, name: &str, context| {
@@ -100,6 +101,14 @@ fn options(address: SocketAddr) -> SyncOptions {
             or: Vec::new(),
         }],
         node_owns: Arc::new(|path| path.is_under("app_state")),
+        // Nobody starts the application on a node that should have an open door and has not.
+        told: Arc::new(|view| {
+            let mut cfg = view.cfg.clone();
+            if cfg.get("door").is_some() && view.dsc.get("door") != cfg.get("door") {
+                cfg.remove("app_state");
+            }
+            cfg
+        }),
         on_log: Arc::new(|_, _, _| {}),
     }
 }

@@ -1,0 +1,133 @@
+//! What a node is told to be: what its own program understands, and which of its steps wait for
+//! something that only the parent knows.
+
+use kraken::View;
+use kraken_model::{Document, Path, Registry, RegistryError, Side};
+use kraken_plan::{Context, Guard, ModuleSet};
+use layercake_schema::{node_knows, withheld};
+use std::sync::Arc;
+
+/// A step of nodes, and what only the parent can judge of it.
+struct Step {
+    withheld: Path,
+    requires: Vec<Guard>,
+    excludes: Vec<Guard>,
+}
+
+/// Makes of a cfg what a node is told.
+pub(crate) struct Told {
+    /// What a node's program understands.
+    node: Registry,
+    /// What there is besides, from modules on the parent.
+    all: Arc<Registry>,
+    steps: Vec<Step>,
+}
+
+impl Told {
+    pub(crate) fn new(all: Arc<Registry>, set: &ModuleSet) -> Result<Self, RegistryError> {
+        let is_ours = |guard: &&Guard| guard.side == Side::Dsc && !node_knows(&guard.path);
+        // What is configured under a name that the node does not understand is not told either.
+        let node = Registry::new(layercake_schema::schemas())?;
+        let is_strange = |guard: &&Guard| node.field(guard.path.as_str()).is_none();
+        let ours = |guards: &[Guard]| -> Vec<Guard> {
+            guards.iter().filter(|g| is_ours(g) || is_strange(g)).cloned().collect()
+        };
+        let steps = set
+            .mutations()
+            .filter(|(_, mutation)| mutation.context == Context::Node)
+            .map(|(_, mutation)| Step {
+                withheld: withheld(mutation),
+                requires: ours(&mutation.requires),
+                excludes: ours(&mutation.excludes),
+            })
+            .filter(|step| !step.requires.is_empty() || !step.excludes.is_empty())
+            .collect();
+        Ok(Self { node, all, steps })
+    }
+
+    /// Everything that there is.
+    pub(crate) fn registry(&self) -> &Arc<Registry> {
+        &self.all
+    }
+
+    /// What a node is told to be.
+    pub(crate) fn cfg(&self, view: &View) -> Document {
+        // Shared with everybody who has it, unless something is different.
+        let mut cfg = view.cfg.clone();
+        for (path, _) in view.cfg.iter() {
+            if self.node.field(path.as_str()).is_none() {
+                cfg.remove(path.as_str());
+            }
+        }
+        let holds = |guard: &Guard| guard.holds_in(&self.all, &view.cfg, &view.dsc);
+        for step in &self.steps {
+            if !step.requires.iter().all(holds) || step.excludes.iter().any(holds) {
+                cfg.set(step.withheld.clone(), true);
+            }
+        }
+        cfg
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use kraken_modules::Modules;
+    use layercake_schema::Timing;
+
+    fn told(modules: &str) -> Told {
+        let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(modules);
+        let (mut schemas, mut mutations) =
+            (layercake_schema::schemas(), layercake_schema::mutations(&Timing::default()));
+        let modules = Modules::read(&dir, &schemas, &mutations).unwrap();
+        schemas.extend(modules.schemas());
+        modules.extend(&mut mutations);
+        let registry = Arc::new(Registry::new(schemas).unwrap());
+        let set = ModuleSet::new(&registry, mutations).unwrap();
+        Told::new(registry, &set).unwrap()
+    }
+
+    fn view(cfg: &[(&str, &str)], dsc: &[(&str, &str)]) -> View {
+        let document = |values: &[(&str, &str)]| {
+            let mut document = Document::new();
+            for (path, value) in values {
+                document.set(Path::known(path), *value);
+            }
+            document
+        };
+        View { cfg: document(cfg), dsc: document(dsc), ..View::default() }
+    }
+
+    fn withheld_of(cfg: &Document) -> Vec<&str> {
+        cfg.under("withheld").map(|(path, _)| path.as_str()).collect()
+    }
+
+    #[test]
+    fn a_node_in_use_is_told_to_disturb_nobody() {
+        let told = told("nowhere");
+        let cfg = [("image_state", "ACTIVE")];
+        let free = view(&cfg, &[("run_state", "SYNC")]);
+        assert_eq!(told.cfg(&free), free.cfg);
+        let busy = told.cfg(&view(&cfg, &[("run_state", "SYNC"), ("busy", "BUSY")]));
+        let withheld = withheld_of(&busy);
+        for step in ["withheld.image.swap", "withheld.image.stop", "withheld.sync.leave"] {
+            assert!(withheld.contains(&step), "{withheld:?}");
+        }
+        assert!(!withheld.contains(&"withheld.image.start"), "{withheld:?}");
+    }
+
+    #[test]
+    fn a_node_changes_its_image_only_while_it_is_drained_and_hears_nothing_of_the_scheduler() {
+        let told = told("examples/drain");
+        let cfg = [("drain_state", "IN_USE"), ("image_state", "ACTIVE")];
+        for state in [None, Some("IN_USE"), Some("DRAINING")] {
+            let dsc: Vec<_> = state.map(|state| ("drain_state", state)).into_iter().collect();
+            let cfg = told.cfg(&view(&cfg, &dsc));
+            assert_eq!(withheld_of(&cfg), ["withheld.image.swap"], "{state:?}");
+            assert_eq!(told.node.validate(Side::Cfg, &cfg), []);
+        }
+        let drained = told.cfg(&view(&cfg, &[("drain_state", "DRAINED")]));
+        assert_eq!(drained, view(&[("image_state", "ACTIVE")], &[]).cfg);
+    }
+}
