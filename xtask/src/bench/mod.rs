@@ -7,6 +7,7 @@
 
 mod engine;
 mod examples;
+mod fleet;
 mod initramfs;
 mod lab;
 mod machine;
@@ -49,6 +50,7 @@ const BENCHES: &[Bench] = &[
     plan::BENCH,
     engine::BENCH,
     sync::BENCH,
+    fleet::BENCH,
     lab::BENCH,
 ];
 
