@@ -273,3 +273,35 @@ fn parse<T: for<'a> Deserialize<'a>>(body: &[u8]) -> Option<T> {
     let parsed = serde_json::from_slice(body);
     parsed.inspect_err(|error| tracing::warn!(%error, "unreadable row of a snapshot")).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn snapshot(seq: u64, is_whole: bool, is_start: bool) -> Snapshot {
+        Snapshot { seq, at: Millis(seq * 10), is_whole, is_start }
+    }
+
+    #[test]
+    fn a_time_is_told_from_the_last_whole_snapshot_of_its_run_or_not_at_all() {
+        let kept = [
+            snapshot(1, true, true),
+            snapshot(5, true, false),
+            snapshot(7, false, false),
+            snapshot(9, false, true),
+            snapshot(12, true, false),
+        ];
+        let from = |at| base(&kept, Millis(at)).map(|base| base.seq);
+        assert_eq!([10, 49, 50, 89].map(|at| from(at).unwrap()), [1, 1, 5, 5]);
+        assert_eq!(from(500).unwrap(), 12);
+        let unwritten = from(100).unwrap_err();
+        assert!(
+            matches!(unwritten, PastError::NotWritten { start: Millis(90), .. }),
+            "{unwritten}"
+        );
+        let before = from(9).unwrap_err();
+        assert!(matches!(before, PastError::NotKept { since: Some(Millis(10)), .. }), "{before}");
+        assert!(base(&[], Millis(1)).unwrap_err().to_string().contains("empty"));
+    }
+}

@@ -1,12 +1,25 @@
 //! Text that differs from node to node, and text that stands for many.
 
 use minijinja::{Environment, UndefinedBehavior, Value};
+use std::sync::LazyLock;
 
 /// The longest list a pattern may stand for.
 const MAX: u64 = 1_000_000;
 
 /// How much work one template may be.
 const FUEL: u64 = 10_000;
+
+/// What every template may use. Making it costs more than most templates do, and a fleet has several
+/// templates a node.
+static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_fuel(Some(FUEL));
+    environment.add_filter("hex", |number: u64, width: usize| {
+        format!("{number:0width$x}", width = width.min(16))
+    });
+    environment
+});
 
 pub(crate) struct Variables<'a> {
     pub(crate) node: &'a str,
@@ -33,13 +46,7 @@ pub(crate) fn is_template(text: &str) -> bool {
 
 /// The text with everything in it that the node says; the error is for a person.
 pub(crate) fn render(text: &str, variables: &Variables<'_>) -> Result<String, String> {
-    let mut environment = Environment::new();
-    environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    environment.set_fuel(Some(FUEL));
-    environment.add_filter("hex", |number: u64, width: usize| {
-        format!("{number:0width$x}", width = width.min(16))
-    });
-    environment.render_str(text, variables.values()).map_err(|error| {
+    ENVIRONMENT.render_str(text, variables.values()).map_err(|error| {
         let named = error.range().and_then(|range| text.get(range));
         match named {
             Some(what) => format!("{error}: {what:?}, for node {}", variables.node),

@@ -7,6 +7,7 @@
 
 mod engine;
 mod examples;
+mod fleet;
 mod initramfs;
 mod lab;
 mod machine;
@@ -52,6 +53,7 @@ const BENCHES: &[Bench] = &[
     engine::BENCH,
     sync::BENCH,
     sim::BENCH,
+    fleet::BENCH,
     lab::BENCH,
 ];
 
