@@ -1,7 +1,6 @@
 //! One attempt at one step: how it begins, and the four ways in which it ends.
 
 use crate::backoff::{Trouble, pause};
-use crate::experience::KindId;
 use crate::node::{Running, Troubles};
 use crate::{Cause, DispatchId, Engine, Failure, Order, Output, What};
 use kraken_model::{Change, Millis};
@@ -46,13 +45,6 @@ impl Engine {
         deadline
     }
 
-    /// What was learned of a kind has changed what steps cost on it.
-    fn costs_changed(&mut self, kind: KindId) {
-        for node in self.nodes.iter_mut().filter(|node| node.kind == kind) {
-            node.policy = PolicyId::NONE;
-        }
-    }
-
     /// Its effects are there.
     pub(crate) fn done(&mut self, at: u32, out: &mut Vec<Output>) {
         let Some(running) = self.end(at) else { return };
@@ -67,9 +59,7 @@ impl Engine {
         let (id, kind) = (node.id.clone(), node.kind);
         let took = self.now.since(running.began);
         let declared = Arc::clone(self.set.mutation(running.mutation));
-        if self.learned.done(kind, running.mutation, took, declared.cost) {
-            self.costs_changed(kind);
-        }
+        self.learned.done(kind, running.mutation, took, declared.cost);
         let what = What::Done {
             mutation: Arc::clone(&declared.name),
             attempt: running.attempt,
@@ -182,9 +172,7 @@ impl Engine {
         let retry = declared.retry;
         let kind = self.nodes.get(at).map(|node| node.kind).unwrap_or_default();
         let took = self.now.since(running.began);
-        if self.learned.failed(kind, mutation, took, declared.cost) {
-            self.costs_changed(kind);
-        }
+        self.learned.failed(kind, mutation, took, declared.cost);
         let Some(node) = self.nodes.get_mut(at) else {
             return Consequence { failures: 0, retry_at: None };
         };

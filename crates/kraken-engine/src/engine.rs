@@ -259,7 +259,10 @@ impl Engine {
     fn policy(&mut self, at: u32) -> PolicyId {
         let Some(node) = self.nodes.get(at) else { return PolicyId::NONE };
         let (goal, facts, policy) = (node.goal, node.facts, node.policy);
-        if self.policies.holds(policy) {
+        // Asked of every node when its turn comes: telling a hundred thousand that costs have
+        // changed would take longer than what follows from it.
+        let learned = self.learned.version(node.kind);
+        if node.learned == learned && self.policies.holds(policy) {
             debug_assert!({
                 let costs = self.costs(node);
                 self.policies.is_for(policy, &self.set, goal, facts, &costs)
@@ -270,6 +273,7 @@ impl Engine {
         let policy = self.policies.find(&self.set, goal, facts, &costs);
         if let Some(node) = self.nodes.get_mut(at) {
             node.policy = policy;
+            node.learned = learned;
         }
         policy
     }

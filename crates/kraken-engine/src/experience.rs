@@ -71,6 +71,8 @@ pub(crate) struct Learned {
 struct Kind {
     records: BTreeMap<MutationId, Record>,
     costs: Costs,
+    /// How often these costs changed.
+    version: u32,
 }
 
 /// Means and variances that forget (West, "Updating mean and variance estimates", 1979).
@@ -131,6 +133,11 @@ impl Learned {
         &self.kinds[usize::from(kind.0)].costs
     }
 
+    /// A number that is another one after every change of what steps cost on a kind.
+    pub(crate) fn version(&self, kind: KindId) -> u32 {
+        self.kinds[usize::from(kind.0)].version
+    }
+
     /// What is known of a step on a kind; nothing as long as it is too little.
     pub(crate) fn of(&self, kind: KindId, mutation: MutationId) -> Option<Experience> {
         let record = self.kinds[usize::from(kind.0)].records.get(&mutation)?;
@@ -143,14 +150,14 @@ impl Learned {
         })
     }
 
-    /// A step was done. Whether the costs of the kind have changed with it.
+    /// A step was done.
     pub(crate) fn done(
         &mut self,
         kind: KindId,
         mutation: MutationId,
         took: Duration,
         declared: Duration,
-    ) -> bool {
+    ) {
         let record = self.record(kind, mutation);
         record.done = record.done.saturating_add(1);
         let (weight, took) = (weight(record.done), took.as_secs_f64() * 1000.0);
@@ -158,42 +165,44 @@ impl Learned {
         record.mean_ms += weight * off;
         record.variance = (1.0 - weight) * (record.variance + weight * off * off);
         record.count(0.0);
-        self.tell(kind, mutation, declared)
+        self.tell(kind, mutation, declared);
     }
 
-    /// A step failed, after some time. Whether the costs of the kind have changed with it.
+    /// A step failed, after some time.
     pub(crate) fn failed(
         &mut self,
         kind: KindId,
         mutation: MutationId,
         took: Duration,
         declared: Duration,
-    ) -> bool {
+    ) {
         let record = self.record(kind, mutation);
         record.failed = record.failed.saturating_add(1);
         let took = took.as_secs_f64() * 1000.0;
         record.lost_ms += weight(record.failed) * (took - record.lost_ms);
         record.count(1.0);
-        self.tell(kind, mutation, declared)
+        self.tell(kind, mutation, declared);
     }
 
     fn record(&mut self, kind: KindId, mutation: MutationId) -> &mut Record {
         self.kinds[usize::from(kind.0)].records.entry(mutation).or_default()
     }
 
-    fn tell(&mut self, kind: KindId, mutation: MutationId, declared: Duration) -> bool {
+    /// Tells the planner, when it is off by too much.
+    fn tell(&mut self, kind: KindId, mutation: MutationId, declared: Duration) {
         let record = self.record(kind, mutation);
         let declared = declared.as_secs_f64() * 1000.0;
-        let Some(expected) = record.expected_ms(declared) else { return false };
+        let Some(expected) = record.expected_ms(declared) else { return };
         let told = record.told_ms.unwrap_or(declared).max(1.0);
         if expected < told * STEP && expected * STEP > told {
-            return false;
+            return;
         }
         let rounded = STEP.powf(expected.log(STEP).round());
         record.told_ms = Some(rounded);
         let told = Duration::from_millis(rounded.round() as u64);
-        self.kinds[usize::from(kind.0)].costs.expect(mutation, told);
-        true
+        let kind = &mut self.kinds[usize::from(kind.0)];
+        kind.costs.expect(mutation, told);
+        kind.version = kind.version.wrapping_add(1);
     }
 }
 
@@ -225,6 +234,13 @@ mod tests {
         Duration::from_secs_f64(n)
     }
 
+    /// A step is done; whether that changed what it costs.
+    fn done(learned: &mut Learned, took: f64) -> bool {
+        let before = learned.version(KIND);
+        learned.done(KIND, ID, seconds(took), seconds(10.0));
+        learned.version(KIND) != before
+    }
+
     fn told(learned: &Learned) -> f64 {
         learned.costs(KIND).cost(ID, seconds(10.0)).map_or(0.0, |cost| cost.as_secs_f64())
     }
@@ -232,8 +248,7 @@ mod tests {
     #[test]
     fn a_few_runs_are_not_believed_and_more_are() {
         let mut learned = Learned::new(Vec::new());
-        let changed: Vec<bool> =
-            [30.0; 6].map(|took| learned.done(KIND, ID, seconds(took), seconds(10.0))).into();
+        let changed: Vec<bool> = [30.0; 6].map(|took| done(&mut learned, took)).into();
         assert_eq!(changed, [false, false, false, true, false, false]);
         assert!((told(&learned) / 30.0).log(STEP).abs() <= 0.5, "{}", told(&learned));
         let known = learned.of(KIND, ID);
@@ -247,7 +262,7 @@ mod tests {
         let mut changes = 0;
         for n in 0..1000 {
             let took = if n % 2 == 0 { 9.5 } else { 10.5 };
-            changes += u32::from(learned.done(KIND, ID, seconds(took), seconds(10.0)));
+            changes += u32::from(done(&mut learned, took));
         }
         assert_eq!(changes, 0);
         let spread = learned.of(KIND, ID).map(|known| known.spread_ms);

@@ -21,6 +21,8 @@ pub(crate) struct Node {
     pub(crate) kind: KindId,
     /// Its policy; none after goal, facts or costs have changed.
     pub(crate) policy: PolicyId,
+    /// The version of what was learned of its kind that the policy goes by.
+    pub(crate) learned: u32,
     pub(crate) standing: Standing,
     /// Since when it stands so.
     pub(crate) since: Millis,
@@ -181,6 +183,7 @@ impl Node {
             goal: Goal::default(),
             kind: KindId::default(),
             policy: PolicyId::NONE,
+            learned: 0,
             standing: Standing::Loading,
             since: now,
             stale: 0,
