@@ -8,7 +8,7 @@ use crate::draft::Declared;
 use async_trait::async_trait;
 use kraken::{Context, Failure, Module, Order, Pauses, chain};
 use kraken_model::Path;
-use kraken_process::Pipe;
+use kraken_process::{CommandError, Pipe};
 use proto::module_client::ModuleClient;
 use session::Session;
 use std::os::unix::fs::DirBuilderExt;
@@ -23,6 +23,9 @@ const SOCKET: &str = "KRAKEN_SOCKET";
 
 /// How many lines a second of what a module writes are passed on.
 const LINES_PER_SECOND: u32 = 100;
+
+/// How long a process that can no longer be spoken to is given to end by itself.
+const LAST_WORDS_WITHIN: Duration = Duration::from_millis(500);
 
 /// The longest path of a socket, in bytes (unix(7)).
 const MAX_SOCKET_PATH: usize = 107;
@@ -72,14 +75,16 @@ impl Grpc {
         });
         let session = Session { grpc: self, socket: &socket, context };
         // Whichever ends first takes the other along: a process that is dropped is killed.
-        tokio::select! {
-            // Why a process has ended says more than that its socket has closed.
+        tokio::pin!(process);
+        let why = tokio::select! {
             biased;
-            ended = process => match ended {
-                Ok(_) => "its process has ended".to_owned(),
-                Err(error) => chain(&error),
-            },
+            ended = &mut process => return last(ended),
             why = session.hold() => why,
+        };
+        // Why a process has ended says more than that its socket has closed.
+        match tokio::time::timeout(LAST_WORDS_WITHIN, process).await {
+            Ok(ended) => last(ended),
+            Err(_) => why,
         }
     }
 
@@ -102,6 +107,11 @@ impl Grpc {
             _ => Ok(socket),
         }
     }
+}
+
+/// How a process has ended.
+fn last(ended: Result<String, CommandError>) -> String {
+    ended.map_or_else(|error| chain(&error), |_| "its process has ended".to_owned())
 }
 
 #[async_trait]
