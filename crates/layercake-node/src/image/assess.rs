@@ -77,6 +77,13 @@ impl Observation {
         matches!(self.state, ContainerState::Running)
     }
 
+    /// Does it run, or was it asked to stop and is still to be taken away? Then a change is under way, and
+    /// what comes out of it is not there yet.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        matches!(self.state, ContainerState::Running | ContainerState::Stopping)
+    }
+
     /// Does it do, or has it done, what its restart policy asks for?
     #[must_use]
     pub fn is_satisfied(&self) -> bool {
@@ -108,9 +115,10 @@ pub fn assess(
         return ImageState::Error;
     }
     let all_there = want.iter().all(|spec| matching(&spec).is_some());
-    let nothing_else =
-        actual.iter().all(|seen| !seen.is_up() || want.iter().any(|spec| spec.name == seen.name));
-    match (want.is_empty(), actual.iter().any(Observation::is_up)) {
+    let nothing_else = actual
+        .iter()
+        .all(|seen| !seen.is_there() || want.iter().any(|spec| spec.name == seen.name));
+    match (want.is_empty(), actual.iter().any(Observation::is_there)) {
         (true, false) => ImageState::Idle,
         (true, true) => ImageState::Update,
         (false, _) if all_there && nothing_else => ImageState::Active,
@@ -162,7 +170,10 @@ mod tests {
             (vec![], vec![run(&a)], ImageState::Update),
             (vec![a.clone()], vec![killed.clone()], ImageState::Error),
             (vec![a.clone()], vec![ended], ImageState::Error),
-            (vec![a.clone()], vec![stopping], ImageState::Error),
+            (vec![a.clone()], vec![stopping.clone()], ImageState::Error),
+            (vec![newer.clone()], vec![stopping.clone()], ImageState::Update),
+            (vec![b.clone()], vec![run(&b), stopping.clone()], ImageState::Update),
+            (vec![], vec![stopping], ImageState::Update),
             (vec![a.clone(), b.clone()], vec![killed.clone(), run(&b)], ImageState::Error),
             (vec![newer], vec![killed.clone()], ImageState::Idle),
             (vec![], vec![killed], ImageState::Idle),

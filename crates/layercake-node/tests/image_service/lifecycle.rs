@@ -3,7 +3,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use layercake_node::image::{ContainerState, Exit, ImageState, Kind, RestartPolicy};
+use layercake_node::image::RestartPolicy;
+use layercake_node::image::{ContainerState, Exit, ImageService, ImageSpec, ImageState, Kind};
 
 use crate::rig::{Rig, kill_9, lines_until_end, next_line, wait_for};
 
@@ -85,6 +86,26 @@ async fn a_plain_program_is_confined() {
     service.reconcile(&[]).await.unwrap();
 }
 
+/// The states that are seen one after the other until what is wanted runs.
+fn states_until_active(
+    service: &ImageService,
+    want: &[ImageSpec],
+) -> tokio::task::JoinHandle<Vec<ImageState>> {
+    let (service, want, mut changes) = (service.clone(), want.to_vec(), service.changes());
+    tokio::spawn(async move {
+        let mut states = vec![service.image_state(&want)];
+        while states.last() != Some(&ImageState::Active) {
+            changes.changed().await.unwrap();
+            assert!(service.observe().iter().all(|seen| seen.reason.is_none()));
+            let now = service.image_state(&want);
+            if states.last() != Some(&now) {
+                states.push(now);
+            }
+        }
+        states
+    })
+}
+
 #[tokio::test]
 async fn a_changed_image_is_swapped_with_a_short_gap() {
     let rig = Rig::new().await;
@@ -98,8 +119,11 @@ async fn a_changed_image_is_swapped_with_a_short_gap() {
     let want = [two.script("web", script)];
     assert_eq!(service.image_state(&want), ImageState::Update);
     assert_eq!(service.prefetch(&want).await.unwrap(), [two.digest]);
+    let states = states_until_active(&service, &want);
     let report = service.reconcile(&want).await.unwrap();
     assert_eq!(next_line(&mut lines).await, "two");
+    // A swap is one step: in the middle of it nobody is told that nothing runs, or that the old failed.
+    assert_eq!(states.await.unwrap(), [ImageState::Update, ImageState::Active]);
     assert!(report.fetched.is_empty());
     let started = &report.started[0];
     assert_eq!((started.digest, started.replaced), (two.digest, Some(one.digest)));

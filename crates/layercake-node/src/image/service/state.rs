@@ -32,22 +32,25 @@ impl Drop for Watcher {
 
 impl Known {
     fn observation(&self) -> Observation {
-        let is_up = matches!(self.status.state, ContainerState::Running | ContainerState::Stopping);
+        // What was asked to stop has no failure to tell of.
+        let exit = self.status.exit.filter(|_| self.status.state != ContainerState::Stopping);
         Observation {
             name: self.id.name.clone(),
             digest: self.record.spec.digest,
             state: self.status.state,
-            pid: self.status.main.filter(|_| is_up).map(|main| main.pid),
+            pid: self.status.main.filter(|_| self.is_up()).map(|main| main.pid),
             started_unix_ms: self.status.started_unix_ms,
-            reason: self.status.exit.map(|exit| exit.to_string()),
-            exit: self.status.exit,
+            reason: exit.map(|exit| exit.to_string()),
+            exit,
             restarts: self.record.restarts,
             spec: self.record.spec.clone(),
         }
     }
 
     pub(super) fn is_up(&self) -> bool {
-        matches!(self.status.state, ContainerState::Running | ContainerState::Stopping)
+        let is_there =
+            matches!(self.status.state, ContainerState::Running | ContainerState::Stopping);
+        is_there && self.status.exit.is_none()
     }
 }
 
@@ -184,11 +187,18 @@ impl Inner {
             // nobody reads the container's output, so the container ends too.
             lock(&self.objects).kill(id)?;
         }
-        self.containers.update(id, |status| match ended {
-            Some(ended) => *status = ended,
-            None => {
-                status.state = ContainerState::Dead;
-                status.exit = Some(Exit::Unknown);
+        self.containers.update(id, |status| {
+            let was_asked = status.state == ContainerState::Stopping;
+            match ended {
+                Some(ended) => *status = ended,
+                None => {
+                    status.state = ContainerState::Dead;
+                    status.exit = Some(Exit::Unknown);
+                }
+            }
+            // It stays a part of the change that it was asked to stop for, until that takes it away.
+            if was_asked {
+                status.state = ContainerState::Stopping;
             }
         });
         self.changed();
