@@ -11,7 +11,7 @@ pub(crate) const BENCH: Bench =
 const RUNS: usize = 3;
 
 fn run() -> Result<Vec<Row>, Error> {
-    let figures = run_in_turn(&[build("layercake-sim", "fleet_bench")?], RUNS)?;
+    let figures = run_in_turn(&[build("layercake-sim", "sim_bench")?], RUNS)?;
     let per_node = samples(&figures, "sim.per_node_100000", 1.0)?;
     let of_few = samples(&figures, "sim.per_node_1000", 1.0)?;
     Ok(vec![
