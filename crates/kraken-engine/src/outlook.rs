@@ -5,7 +5,7 @@ use crate::experience::Learned;
 use crate::forecast::{Forecast, Walker};
 use crate::status::{Sentence, Status};
 use crate::{Engine, Limit, Settings};
-use kraken_model::{Document, Millis, NodeId, Path};
+use kraken_model::{Change, Document, Millis, NodeId, Path};
 use kraken_plan::{Context, Explanation, Facts, Goal, State};
 use kraken_plan::{Costs, ModuleSet, MutationId, PolicyCache, explain};
 use serde::{Deserialize, Serialize};
@@ -167,6 +167,25 @@ impl Outlook {
         let (availability, kinds) = (settings.availability.clone(), settings.kinds.clone());
         let learned = Learned::new(kinds);
         Self { set, availability, learned, is_frozen: false, nodes: BTreeMap::new() }
+    }
+
+    /// Takes into account what will be found out about nodes once this is their cfg, and cannot be known
+    /// before: that what runs is not what is wanted, for one. `finds` is asked about each node with its
+    /// cfg as it is, as it would be, and what is known of it.
+    pub fn foresee(
+        &mut self,
+        cfg: &BTreeMap<NodeId, Document>,
+        finds: impl Fn(&Document, &Document, &Document) -> Vec<Change>,
+    ) {
+        for (id, present) in &mut self.nodes {
+            let Some(after) = cfg.get(id) else { continue };
+            for Change { path, value } in finds(&present.cfg, after, &present.dsc) {
+                match value {
+                    Some(value) => drop(present.dsc.set(path, value)),
+                    None => drop(present.dsc.remove(path.as_str())),
+                }
+            }
+        }
     }
 
     /// What would be done if nodes should be this, under these limits. Nodes that are not named

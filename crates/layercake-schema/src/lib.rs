@@ -11,6 +11,7 @@
 //! `busy`.
 
 mod facts;
+mod foreseen;
 mod mutations;
 mod timing;
 mod variables;
@@ -19,6 +20,7 @@ mod withheld;
 pub use facts::{
     IMAGE_KINDS, MAX_CPUS, MAX_IMAGE_BYTES, MAX_MEMORY_MIB, MIN_MEMORY_MIB, POWER_DRIVERS, schemas,
 };
+pub use foreseen::foreseen;
 pub use kraken_model::{DurationError, format_duration, parse_duration};
 pub use mutations::mutations;
 pub use timing::{Timing, TimingError};

@@ -23,14 +23,17 @@ impl App {
         let parent = self.running().ok();
         let notes = parent.map(|parent| parent.notes(&cluster)).unwrap_or_default();
         // Before the first cluster file nothing runs, and nothing is known of any node.
-        let (outlook, revision) = match parent {
+        let (mut outlook, revision) = match parent {
             Some(parent) => parent.kraken.outlook().await?,
             None => (self.outlook_on_nothing(&cluster)?, 0),
         };
         let before = parent.map(|parent| parent.kraken.views().all()).unwrap_or_default();
         let (_, changes) = between(&before, &cluster.nodes);
         // With very many nodes this takes a while, which the API does not wait for.
-        let planning = move || outlook.plan(&cluster.nodes, &limits(&cluster));
+        let planning = move || {
+            outlook.foresee(&cluster.nodes, layercake_schema::foreseen);
+            outlook.plan(&cluster.nodes, &limits(&cluster))
+        };
         let plan = tokio::task::spawn_blocking(planning)
             .await
             .map_err(|error| Problem::internal("cannot plan", &error))?;

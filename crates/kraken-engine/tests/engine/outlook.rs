@@ -182,3 +182,21 @@ fn nothing_disruptive_is_planned_in_a_storm() {
     assert_eq!(stops, Some("power.recover is disruptive, and too many nodes were lost at once"));
     assert_eq!(plan.summary.disrupted, 0);
 }
+
+#[test]
+fn what_will_only_be_found_out_then_is_planned_with_when_it_is_foreseen() {
+    let mut bench = Bench::started(Settings::default(), &["n1"]);
+    let up = [("phys_state", "ON"), ("run_state", "SYNC"), ("image_state", "ACTIVE")];
+    bench.discover("n1", &up);
+    let mut other = running();
+    other.set(kraken_model::Path::known("facts.wish"), "another");
+    let cfg = BTreeMap::from([(node("n1"), other)]);
+    let mut outlook = bench.engine.outlook();
+    assert_eq!(outlook.plan(&cfg, &[]).summary.moving, 0, "nothing is known to be wrong");
+    outlook.foresee(&cfg, |before, after, _| {
+        assert!(before.text("facts.wish").is_none() && after.text("facts.wish").is_some());
+        set_to(&[("image_state", "IDLE")])
+    });
+    let plan = outlook.plan(&cfg, &[]);
+    assert_eq!(plan.nodes[0].steps, ["image.start".into()]);
+}
