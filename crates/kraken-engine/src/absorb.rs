@@ -26,8 +26,10 @@ struct Sifted {
     state: Option<State>,
     /// Facts that guards look at have changed.
     are_facts_new: bool,
-    /// Something stale was confirmed.
+    /// Something stale or in doubt was confirmed.
     is_confirmed: bool,
+    /// Something from before a restart was.
+    is_adopted: bool,
     /// What the storm guard watches was among that.
     is_watched_confirmed: bool,
 }
@@ -125,6 +127,10 @@ impl Engine {
         if !changes.is_empty() {
             out.push(Output::Changed { node: id.clone(), side: Side::Dsc, changes });
         }
+        // What was under way at the end may have had its effects since.
+        if let Some(node) = self.nodes.get_mut(at) {
+            node.doubt = self.set.ever_doubted() & self.set.known(node.state);
+        }
         let stale = self.stale_paths(at);
         if !stale.is_empty() {
             self.note(Some(id), What::Restored { stale }, None, out);
@@ -163,7 +169,7 @@ impl Engine {
             // Before the node is looked at: it may be the one that makes it a storm.
             self.judge_storm(out);
         }
-        if sifted.is_confirmed && self.nodes.get(at).is_some_and(|node| node.stale == 0) {
+        if sifted.is_adopted && self.nodes.get(at).is_some_and(|node| node.stale == 0) {
             self.note(Some(&id), What::Adopted, None, out);
         }
         if state.is_some() || sifted.is_confirmed {
@@ -201,9 +207,15 @@ impl Engine {
                 let bit = bit_of(&settings.fresh, path);
                 let is_confirmed = node.stale & bit != 0;
                 sifted.is_confirmed |= is_confirmed;
+                sifted.is_adopted |= is_confirmed;
                 sifted.is_watched_confirmed |=
                     is_confirmed && settings.storm.variable == change.path;
                 node.stale &= !bit;
+            }
+            if is_from_outside && node.doubt != 0 {
+                let mask = set.variable(path).map_or(0, kraken_plan::Variable::mask);
+                sifted.is_confirmed |= node.doubt & mask != 0;
+                node.doubt &= !mask;
             }
             if node.dsc.get(path) == change.value.as_ref() {
                 return false;
@@ -324,6 +336,7 @@ impl Engine {
             // What is unknown needs no confirmation.
             node.stale &= !bit_of(&self.settings.fresh, path.as_str());
         }
+        node.doubt &= self.set.known(node.state);
         forgotten
     }
 
@@ -392,6 +405,13 @@ impl Engine {
         let stale = self.nodes.get(at).map_or(0, |node| node.stale);
         let fresh = self.settings.fresh.iter();
         fresh.filter(|p| bit_of(&self.settings.fresh, p.as_str()) & stale != 0).cloned().collect()
+    }
+
+    /// What an attempt may have moved unseen, and a step relies on.
+    pub(crate) fn doubtful_paths(&self, at: u32, id: kraken_plan::MutationId) -> Vec<Path> {
+        let doubt = self.nodes.get(at).map_or(0, |node| node.doubt) & self.set.relied_on(id);
+        let doubtful = self.set.variables().iter().filter(|v| v.mask() & doubt != 0);
+        doubtful.map(|variable| variable.path.clone()).collect()
     }
 
     /// How long a node that was lost is left alone.

@@ -70,7 +70,7 @@ impl Engine {
 
     /// It is to be dropped.
     pub(crate) fn interrupt(&mut self, at: u32, reason: &'static str, out: &mut Vec<Output>) {
-        let Some(running) = self.end(at) else { return };
+        let Some(running) = self.end_unseen(at) else { return };
         let Some(node) = self.nodes.get(at) else { return };
         let id = self.dispatch_id(&node.id, running.attempt);
         let what = What::Interrupted {
@@ -104,7 +104,7 @@ impl Engine {
 
     /// Its module could not take it.
     fn failed(&mut self, at: u32, failure: Failure, out: &mut Vec<Output>) {
-        let Some(running) = self.end(at) else { return };
+        let Some(running) = self.end_unseen(at) else { return };
         let Some(id) = self.nodes.get(at).map(|node| node.id.clone()) else { return };
         let reason: Arc<str> = failure.reason.into();
         let Consequence { failures, retry_at } =
@@ -127,7 +127,7 @@ impl Engine {
 
     /// Its effects were not discovered in time.
     fn timed_out(&mut self, at: u32, out: &mut Vec<Output>) {
-        let Some(running) = self.end(at) else { return };
+        let Some(running) = self.end_unseen(at) else { return };
         let Some(id) = self.nodes.get(at).map(|node| node.id.clone()) else { return };
         let Running { mutation, attempt, answered, .. } = *running;
         let declared = Arc::clone(self.set.mutation(mutation));
@@ -155,6 +155,15 @@ impl Engine {
         self.in_flight -= 1;
         self.gates.leave(&running.gates);
         self.recount(at);
+        Some(running)
+    }
+
+    /// Ends what is under way without its effects having been seen. It may have had them all the
+    /// same, or may have them yet: what was known before is no longer good enough to disrupt anybody.
+    fn end_unseen(&mut self, at: u32) -> Option<Box<Running>> {
+        let running = self.end(at)?;
+        let node = self.nodes.get_mut(at)?;
+        node.doubt |= self.set.doubted_after(running.mutation) & self.set.known(node.state);
         Some(running)
     }
 

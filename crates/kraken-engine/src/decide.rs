@@ -91,6 +91,9 @@ impl Engine {
             if node.stale != 0 {
                 return Some(Decision::wait(Standing::Stale(id)));
             }
+            if node.doubt != 0 && node.doubt & self.set.relied_on(id) != 0 {
+                return Some(Decision::wait(Standing::Doubtful(id)));
+            }
             if self.losses.is_active() && !node.passes_storm {
                 return Some(Decision::wait(Standing::Storm(id)));
             }

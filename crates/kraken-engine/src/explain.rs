@@ -130,6 +130,9 @@ impl Engine {
             Standing::Stale(id) => {
                 Status::Stale { mutation: self.name(id), waits_for: self.stale_paths(at) }
             }
+            Standing::Doubtful(id) => {
+                Status::Doubtful { mutation: self.name(id), waits_for: self.doubtful_paths(at, id) }
+            }
             Standing::Storm(id) => Status::StormHold {
                 mutation: self.name(id),
                 lost: self.losses.count(),

@@ -28,6 +28,9 @@ pub(crate) struct Node {
     pub(crate) since: Millis,
     /// Which of `Settings::fresh` are from before a restart, one bit each.
     pub(crate) stale: u32,
+    /// The variables that an attempt may have moved unseen, as bits of the state: known, but not
+    /// looked at since.
+    pub(crate) doubt: u128,
     /// How many attempts there were.
     pub(crate) attempts: u32,
     pub(crate) running: Option<Box<Running>>,
@@ -86,6 +89,7 @@ pub(crate) enum Standing {
     Held(MutationId),
     Frozen(MutationId),
     Stale(MutationId),
+    Doubtful(MutationId),
     Storm(MutationId),
     Settling(MutationId),
     BackOff(MutationId),
@@ -99,7 +103,7 @@ pub(crate) enum Standing {
 pub(crate) const STANDINGS: usize = NAMES.len();
 
 /// Their names, in the order of [`Standing::kind`].
-pub(crate) const NAMES: [&str; 15] = [
+pub(crate) const NAMES: [&str; 16] = [
     "loading",
     "converged",
     "running",
@@ -115,6 +119,7 @@ pub(crate) const NAMES: [&str; 15] = [
     "no_way",
     "too_large",
     "quarantined",
+    "doubtful",
 ];
 
 impl Standing {
@@ -136,6 +141,7 @@ impl Standing {
             Self::NoWay => 12,
             Self::TooLarge => 13,
             Self::Quarantined => 14,
+            Self::Doubtful(_) => 15,
         }
     }
 
@@ -156,6 +162,7 @@ impl Standing {
             | Self::Held(id)
             | Self::Frozen(id)
             | Self::Stale(id)
+            | Self::Doubtful(id)
             | Self::Storm(id)
             | Self::Settling(id)
             | Self::BackOff(id)
@@ -187,6 +194,7 @@ impl Node {
             standing: Standing::Loading,
             since: now,
             stale: 0,
+            doubt: 0,
             attempts,
             running: None,
             troubles: None,

@@ -63,6 +63,14 @@ pub enum Status {
         /// What has to be confirmed.
         waits_for: Vec<Path>,
     },
+    /// An attempt ended before its effects were seen, and the next step is disruptive and relies on what
+    /// that attempt may have changed.
+    Doubtful {
+        /// The step that would be next.
+        mutation: Arc<str>,
+        /// What has to be looked at again.
+        waits_for: Vec<Path>,
+    },
     /// Too many nodes were lost at once to believe that each of them is at fault.
     StormHold {
         /// The step that would be next.
@@ -131,6 +139,7 @@ impl Status {
             Self::Held { .. }
                 | Self::Frozen { .. }
                 | Self::Stale { .. }
+                | Self::Doubtful { .. }
                 | Self::StormHold { .. }
                 | Self::Queued { .. }
                 | Self::NoWay { .. }
@@ -252,6 +261,11 @@ impl fmt::Display for Sentence<'_> {
                 "{} {} known from before the restart only; {mutation} is disruptive and waits until that is confirmed",
                 joined(waits_for, " and "),
                 if waits_for.len() == 1 { "is" } else { "are" }
+            ),
+            Status::Doubtful { mutation, waits_for } => write!(
+                f,
+                "{} may have been changed by an attempt that ended early; {mutation} is disruptive and waits until that was looked at",
+                joined(waits_for, " and ")
             ),
             Status::StormHold { mutation, lost, nodes } => write!(
                 f,

@@ -135,6 +135,7 @@ impl Draft {
         }
         let looks = looks(&self.name, &own, registry, discover.as_ref(), &steps);
         steps.extend(looks);
+        steps.iter_mut().for_each(|step| step.mutation.looks_after = discover.is_some());
         let additions = additions(&self.root, registry, report);
         let (report, name) = (self.report, self.name);
         Declared { report, name, schema, steps, serve, discover, additions }

@@ -1,6 +1,7 @@
 //! A module whose steps are commands.
 
 use crate::draft::{Declared, Discover};
+use crate::endings::Endings;
 use crate::polling::Polling;
 use crate::step::Step;
 use crate::{answer, environment};
@@ -10,7 +11,7 @@ use kraken_model::{Document, NodeId, Path, Registry};
 use kraken_process::{Pipe, Run};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 /// How many commands of one module look at once.
@@ -33,14 +34,13 @@ pub(crate) struct ExecModule {
     declared: Arc<Declared>,
     registry: Arc<Registry>,
     steps: Semaphore,
-    /// Rung when somebody wants to know now.
-    wanted: Notify,
+    endings: Endings,
 }
 
 impl ExecModule {
     pub(crate) fn new(declared: Arc<Declared>, registry: Arc<Registry>) -> Self {
         let steps = Semaphore::new(STEPS_AT_ONCE);
-        Self { declared, registry, steps, wanted: Notify::new() }
+        Self { declared, registry, steps, endings: Endings::default() }
     }
 
     fn step(&self, mutation: &str) -> Option<&Step> {
@@ -74,20 +74,27 @@ impl ExecModule {
         (cfg, dsc): (&Document, &Document),
         context: &Context,
     ) -> Result<(), String> {
+        let began = Instant::now();
         let run = self.looking(discover, LOOK_OUTPUT_BYTES.0).env("KRAKEN_NODE", node.as_str());
         let run = environment::with_documents(run, cfg, dsc)?;
         let text = run.output().await.map_err(|error| chain(&error))?;
-        context.discover(node, answer::of_node(&text, &self.registry)?).await;
+        let found = answer::of_node(&text, &self.registry)?;
+        // Somebody looks again who began after the step.
+        if !self.endings.is_outdated(node, began) {
+            context.discover(node, found).await;
+        }
         Ok(())
     }
 
     /// Looks at all nodes and reports those that there are: who answers may know of more.
     async fn sweep(&self, discover: &Discover, context: &Context) -> Result<(), String> {
+        let began = Instant::now();
         let run = self.looking(discover, LOOK_OUTPUT_BYTES.1);
         let text = run.output().await.map_err(|error| chain(&error))?;
         for (node, changes) in answer::of_all(&text, &self.registry)? {
             let view = context.views().get(&node);
-            if view.is_some_and(|view| self.looks_at(discover, &view)) {
+            let is_looked_at = view.is_some_and(|view| self.looks_at(discover, &view));
+            if is_looked_at && !self.endings.is_outdated(&node, began) {
                 context.discover(&node, changes).await;
             }
         }
@@ -118,7 +125,7 @@ impl ExecModule {
             tokio::time::sleep(MIN_GAP).await;
             tokio::select! {
                 () = context.stop.cancelled() => return,
-                () = self.wanted.notified() => {}
+                () = self.endings.hurried() => drop(self.endings.take_hurried()),
                 () = tokio::time::sleep(discover.every * 2_u32.pow(failures)) => {}
             }
         }
@@ -139,8 +146,16 @@ impl ExecModule {
                     for (node, view) in changed {
                         match view {
                             Some(_) => polling.see(Instant::now(), &node),
-                            None => polling.forget(&node),
+                            None => {
+                                polling.forget(&node);
+                                self.endings.forget(&node);
+                            }
                         }
+                    }
+                }
+                () = self.endings.hurried() => {
+                    for node in self.endings.take_hurried() {
+                        polling.hurry(Instant::now(), &node);
                     }
                 }
                 Some(Ok((node, found))) = looks.join_next() => {
@@ -212,16 +227,18 @@ impl Module for Exec {
             return Err(Failure { reason, permanent: true });
         };
         let fail = |reason| Failure { reason, permanent: false };
+        let mut attempt = this.endings.begin(&order.node);
         this.carry_out(step, order).await.map_err(fail)?;
+        attempt.acted();
         // A command that succeeded proves nothing: it is looked at.
-        let Some(discover) = &this.declared.discover else { return Ok(()) };
-        if discover.of_all {
-            this.wanted.notify_one();
+        let Some(discover) = this.declared.discover.as_ref().filter(|look| !look.of_all) else {
             return Ok(());
-        }
+        };
         let dsc = context.views().get(&order.node).map(|view| view.dsc);
         let documents = (&order.cfg, dsc.as_ref().unwrap_or(&order.dsc));
-        this.look(discover, &order.node, documents, context).await.map_err(fail)
+        this.look(discover, &order.node, documents, context).await.map_err(fail)?;
+        attempt.seen();
+        Ok(())
     }
 }
 

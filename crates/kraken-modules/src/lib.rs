@@ -12,6 +12,7 @@
 mod answer;
 mod command;
 mod draft;
+mod endings;
 mod environment;
 mod exec;
 mod fields;

@@ -19,6 +19,8 @@ pub(crate) struct Polling {
 struct Known {
     /// When it is due; nothing while it is looked at.
     due: Option<Instant>,
+    /// What is found now may be old already: it is due again at once.
+    is_hurried: bool,
     failures: u32,
 }
 
@@ -31,7 +33,8 @@ impl Polling {
     pub(crate) fn see(&mut self, now: Instant, node: &NodeId) {
         if !self.known.contains_key(node) {
             self.due.insert((now, node.clone()));
-            self.known.insert(node.clone(), Known { due: Some(now), failures: 0 });
+            self.known
+                .insert(node.clone(), Known { due: Some(now), is_hurried: false, failures: 0 });
         }
     }
 
@@ -40,6 +43,20 @@ impl Polling {
         if let Some(due) = self.known.remove(node).and_then(|known| known.due) {
             self.due.remove(&(due, node.clone()));
         }
+    }
+
+    /// A node is to be looked at now, and once more if it is being looked at.
+    pub(crate) fn hurry(&mut self, now: Instant, node: &NodeId) {
+        let Some(known) = self.known.get_mut(node) else { return };
+        match known.due.replace(now) {
+            Some(due) => drop(self.due.remove(&(due, node.clone()))),
+            None => {
+                known.due = None;
+                known.is_hurried = true;
+                return;
+            }
+        }
+        self.due.insert((now, node.clone()));
     }
 
     /// When the next one is due.
@@ -63,7 +80,8 @@ impl Polling {
             return;
         };
         known.failures = if found { 0 } else { (known.failures + 1).min(MAX_DOUBLINGS) };
-        let at = now + self.every * 2_u32.pow(known.failures);
+        let pause = self.every * 2_u32.pow(known.failures);
+        let at = if std::mem::take(&mut known.is_hurried) { now } else { now + pause };
         known.due = Some(at);
         self.due.insert((at, node.clone()));
     }
@@ -97,6 +115,23 @@ mod tests {
             polling.looked(at, &n1, false);
             assert_eq!(polling.next(), Some(at + pause));
         }
+    }
+
+    #[test]
+    fn a_node_that_is_wanted_in_a_hurry_is_due_at_once_and_once_more_if_it_is_being_looked_at() {
+        let (start, n1) = (Instant::now(), node("n1"));
+        let mut polling = Polling::new(EVERY);
+        polling.see(start, &n1);
+        assert_eq!(polling.take(start), Some(n1.clone()));
+        polling.hurry(start, &n1);
+        assert_eq!(polling.next(), None, "it is being looked at");
+        polling.looked(start, &n1, true);
+        assert_eq!(polling.take(start), Some(n1.clone()));
+        polling.looked(start, &n1, true);
+        assert_eq!(polling.next(), Some(start + EVERY));
+        polling.hurry(start, &n1);
+        assert_eq!(polling.take(start), Some(n1.clone()));
+        assert_eq!(polling.next(), None, "it was due once");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use kraken_model::{Change, Document, Field, Format, Kind, NodeId, Path, Registry
 use kraken_modules::Modules;
 use kraken_plan::{Context as Taker, ModuleSet, Mutation, check};
 use kraken_store::Memory;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -21,12 +22,11 @@ const DIGEST: &str = "images.web.digest";
 /// Swaps images at once, and notes how the scheduler thought of the node when it did.
 #[derive(Default)]
 struct Images {
+    /// What runs. Held until what is said of it is in the queue, so that what is said last is so.
+    runs: tokio::sync::Mutex<Option<String>>,
     swapped: Mutex<Vec<Option<String>>>,
-}
-
-fn state(dsc: &Document, cfg: &Document) -> Change {
-    let state = if dsc.text(DIGEST) == cfg.text(DIGEST) { "ACTIVE" } else { "UPDATE" };
-    Change::set(Path::known("image_state"), state)
+    /// What the scheduler keeps of the node while it is drained.
+    drained: Option<PathBuf>,
 }
 
 #[async_trait]
@@ -47,9 +47,13 @@ impl Module for Images {
                 () = context.stop.cancelled() => return,
             };
             for (node, view) in changed {
-                let Some(View { cfg, dsc, .. }) = view else { continue };
-                if dsc.text(DIGEST).is_some() {
-                    context.discover(&node, vec![state(&dsc, &cfg)]).await;
+                let Some(View { cfg, .. }) = view else { continue };
+                let runs = self.runs.lock().await;
+                if let Some(digest) = runs.as_deref() {
+                    let is_wanted = cfg.text(DIGEST) == Some(digest);
+                    let state = if is_wanted { "ACTIVE" } else { "UPDATE" };
+                    let state = Change::set(Path::known("image_state"), state);
+                    context.discover(&node, vec![state]).await;
                 }
             }
         }
@@ -57,9 +61,14 @@ impl Module for Images {
 
     async fn take(&self, order: &Order, context: &Context) -> Result<(), Failure> {
         if *order.mutation == *"image.swap" {
+            if let Some(drained) = &self.drained {
+                assert!(drained.exists(), "swapped while the scheduler gives it work");
+            }
             let known = context.views().get(&order.node).unwrap().dsc;
             self.swapped.lock().unwrap().push(known.text("drain_state").map(str::to_owned));
         }
+        let mut runs = self.runs.lock().await;
+        *runs = order.cfg.text(DIGEST).map(str::to_owned);
         let digest = Change::set(Path::known(DIGEST), order.cfg.text(DIGEST).unwrap());
         let active = Change::set(Path::known("image_state"), "ACTIVE");
         context.discover(&order.node, vec![digest, active]).await;
@@ -177,6 +186,36 @@ async fn a_node_is_drained_before_its_image_is_changed_and_put_back_afterwards()
     let steps = dispatched(&kraken).await;
     let wanted = ["drain.drain", "drain.wait", "image.swap", "drain.undrain"];
     assert!(steps.ends_with(&wanted.map(str::to_owned)), "{steps:?}");
+    kraken.stop();
+    tasks.ended().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_just_being_put_back_is_drained_anew_before_another_image() {
+    let dir = tempfile::tempdir().unwrap();
+    example(dir.path());
+    let drained = dir.path().join("state/n1.drained");
+    let images = Arc::new(Images { drained: Some(drained.clone()), ..Images::default() });
+    let (kraken, tasks) = start(dir.path(), Arc::clone(&images)).await;
+    kraken.configure(vec![(node(), Some(cfg("0")))], "test").await.unwrap();
+    until(&kraken, "not running", |dsc| is(dsc, DIGEST, "0")).await;
+    for image in ["1", "2", "3", "4"] {
+        kraken.configure(vec![(node(), Some(cfg(image)))], "test").await.unwrap();
+        until(&kraken, "not changed", |dsc| is(dsc, DIGEST, image)).await;
+        // Another image is wanted while the scheduler has it back, and nobody was told so yet.
+        let put_back = tokio::time::timeout(PATIENCE, async {
+            while drained.exists() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        });
+        put_back.await.unwrap();
+    }
+    let in_use = |dsc: &Document| is(dsc, "drain_state", "IN_USE");
+    until(&kraken, "not put back", |dsc| in_use(dsc) && is(dsc, DIGEST, "4")).await;
+    let failed = kraken.events(1, 10_000, Some(node())).await.unwrap().into_iter();
+    let failed: Vec<_> =
+        failed.filter(|event| matches!(event.entry.what, What::Failed { .. })).collect();
+    assert!(failed.is_empty(), "{failed:?}");
     kraken.stop();
     tasks.ended().await;
 }

@@ -32,6 +32,10 @@ pub struct Mutation {
     pub cost: Duration,
     /// Whether it may end what runs on the node. Needs fresh knowledge and can be held back.
     pub disruptive: bool,
+    /// Whether its module looks at what it moves again when an attempt has ended, however it ended, and
+    /// says what it finds although nothing has changed. What such an attempt may have moved unseen
+    /// is in doubt until then.
+    pub looks_after: bool,
     /// How failures are met.
     pub retry: Retry,
 }
@@ -137,6 +141,7 @@ impl Mutation {
             on_timeout: None,
             cost: Duration::from_secs(1),
             disruptive: false,
+            looks_after: false,
             retry: Retry::DEFAULT,
         }
     }
@@ -198,6 +203,13 @@ impl Mutation {
     #[must_use]
     pub fn disruptive(mut self) -> Self {
         self.disruptive = true;
+        self
+    }
+
+    /// Its module looks again when an attempt has ended, however it ended.
+    #[must_use]
+    pub fn looks_after(mut self) -> Self {
+        self.looks_after = true;
         self
     }
 

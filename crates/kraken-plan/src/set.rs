@@ -342,6 +342,34 @@ impl ModuleSet {
         step.guards_hold(state, facts) && ends.all(|possible| possible)
     }
 
+    /// The bits, as in [`State`], that are in doubt when an attempt at a mutation ended unseen: those that
+    /// it moves, if its module looks again. From one that does not, nothing would ever lift the doubt.
+    #[must_use]
+    pub fn doubted_after(&self, id: MutationId) -> u128 {
+        let step = self.step(id);
+        if step.mutation.looks_after { step.moved() } else { 0 }
+    }
+
+    /// The bits of those variables that are known in a state.
+    #[must_use]
+    pub fn known(&self, state: State) -> u128 {
+        let known = self.variables.iter().filter(|variable| state.0 & variable.mask != 0);
+        known.fold(0, |mask, variable| mask | variable.mask)
+    }
+
+    /// The bits, as in [`State`], that any attempt could leave in doubt.
+    #[must_use]
+    pub fn ever_doubted(&self) -> u128 {
+        self.mutations().fold(0, |mask, (id, _)| mask | self.doubted_after(id))
+    }
+
+    /// The bits, as in [`State`], that decide whether a mutation can be taken.
+    #[must_use]
+    pub fn relied_on(&self, id: MutationId) -> u128 {
+        let step = self.step(id);
+        step.moved() | step.reads()
+    }
+
     /// The bits of one group of variables.
     pub(crate) fn own_mask(&self, group: usize) -> u128 {
         let of_group = self.variables.iter().filter(|v| v.group == group);
@@ -403,6 +431,12 @@ impl ModuleSet {
 }
 
 impl Variable {
+    /// Its bits, as in [`State`].
+    #[must_use]
+    pub fn mask(&self) -> u128 {
+        self.mask
+    }
+
     /// Whether it becomes unknown when nobody could discover it any more.
     #[must_use]
     pub fn is_forgettable(&self) -> bool {

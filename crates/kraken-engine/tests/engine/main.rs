@@ -3,6 +3,7 @@
 
 mod adoption;
 mod bounds;
+mod doubt;
 mod failures;
 mod learning;
 mod limits;
