@@ -1,10 +1,10 @@
 //! Limits: how many steps may be under way at a time, and who waits for a place.
 
-use crate::fasthash::FastMap;
 use crate::timers::{Timer, Timers};
 use crate::{Limit, Scope, Share, Unavailable};
 use kraken_model::{Document, Millis, NodeId, Value};
 use kraken_plan::{ModuleSet, Mutation, MutationId};
+use rustc_hash::FxHashMap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -73,7 +73,7 @@ pub(crate) struct Gates {
     of_mutation: Vec<Vec<usize>>,
     /// The limits on how many nodes may be unavailable.
     shares: Vec<usize>,
-    index: FastMap<(usize, Option<Value>), u32>,
+    index: FxHashMap<(usize, Option<Value>), u32>,
     gates: Vec<Gate>,
     tickets: u64,
     /// Gates where a place may have become free in this step.
@@ -93,7 +93,7 @@ impl Gates {
             limits,
             of_mutation,
             shares,
-            index: FastMap::default(),
+            index: FxHashMap::default(),
             gates: Vec::new(),
             tickets: 0,
             open: BTreeSet::new(),

@@ -1,7 +1,7 @@
 //! One copy of what thousands of nodes say alike.
 
-use crate::fasthash::FastMap;
 use kraken_model::{Document, Path, Value};
+use rustc_hash::FxHashMap;
 
 /// How many addresses are remembered; beyond that they are kept as they come.
 const MAX_PATHS: usize = 65_536;
@@ -10,7 +10,7 @@ const MAX_PATHS: usize = 65_536;
 /// thing again and again. What few nodes say, such as a MAC address, is not kept for long.
 #[derive(Debug, Default)]
 pub(crate) struct Interner {
-    known: FastMap<Path, Value>,
+    known: FxHashMap<Path, Value>,
 }
 
 impl Interner {

@@ -29,7 +29,6 @@ mod decide;
 mod engine;
 mod experience;
 mod explain;
-mod fasthash;
 mod forecast;
 mod gates;
 mod input;

@@ -1,15 +1,15 @@
 //! All nodes, dense, and found by their names.
 
-use crate::fasthash::FastMap;
 use crate::node::Node;
 use kraken_model::{Millis, NodeId};
+use rustc_hash::FxHashMap;
 
 /// The nodes. A node keeps its place as long as it exists; places are used again.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     slots: Vec<Option<Box<Node>>>,
     free: Vec<u32>,
-    index: FastMap<NodeId, u32>,
+    index: FxHashMap<NodeId, u32>,
     /// Attempts of a node that comes back are numbered on from here, so that an answer to what its
     /// earlier life dispatched is never taken for one to its present.
     first_attempt: u32,

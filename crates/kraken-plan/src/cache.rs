@@ -8,7 +8,7 @@ use crate::costs::Costs;
 use crate::group::{Group, Known};
 use crate::policy::{Answers, Step, walk};
 use crate::set::{Facts, Goal, ModuleSet, MutationId, State};
-use crate::word::FastMap;
+use rustc_hash::FxHashMap;
 use std::sync::Arc;
 
 /// How many policies are kept. Fleets have few kinds of nodes; failures make some more.
@@ -26,10 +26,10 @@ type GroupKey = (usize, Goal, Facts, Costs);
 /// Policies of one module set, by what they are for.
 #[derive(Debug, Default)]
 pub struct PolicyCache {
-    places: FastMap<Key, u32>,
+    places: FxHashMap<Key, u32>,
     slots: Vec<Slot>,
     free: Vec<u32>,
-    group_places: FastMap<GroupKey, usize>,
+    group_places: FxHashMap<GroupKey, usize>,
     groups: Vec<Group>,
 }
 

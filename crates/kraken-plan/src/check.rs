@@ -1,8 +1,8 @@
 //! Checking a module set: what its author did not mean.
 
 use crate::set::{Compiled, Condition, ModuleSet, MutationId, State, Variable};
-use crate::word::StateMap;
 use kraken_model::{Path, Side};
+use rustc_hash::FxHashMap;
 use serde::Serialize;
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
@@ -114,7 +114,7 @@ struct Explored<'a> {
     steps: &'a [MutationId],
     variables: Vec<&'a Variable>,
     mask: u128,
-    numbers: StateMap<usize>,
+    numbers: FxHashMap<State, usize>,
     states: Vec<State>,
     /// By state: where mutations lead from there.
     after: Vec<Vec<(MutationId, usize)>>,
@@ -131,7 +131,7 @@ impl<'a> Explored<'a> {
             steps: &set.groups[group],
             variables: set.variables.iter().filter(|v| v.mask & mask != 0).collect(),
             mask,
-            numbers: StateMap::default(),
+            numbers: FxHashMap::default(),
             states: Vec::new(),
             after: Vec::new(),
             fallen: Vec::new(),

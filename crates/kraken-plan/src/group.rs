@@ -5,7 +5,7 @@ use crate::estimate::Estimate;
 use crate::reach;
 use crate::search::{Found, Outcome, Question};
 use crate::set::{Bits, Facts, Goal, ModuleSet, MutationId, State};
-use crate::word::StateMap;
+use rustc_hash::FxHashMap;
 
 /// How many states one search looks at before it gives up: a fraction of a second, and some tens of
 /// megabytes. Six variables of six values tied together have 46,656 states in all.
@@ -51,7 +51,7 @@ pub(crate) struct Group {
     goal: Bits,
     /// The mutations that are not ruled out for good, by facts or costs, in the order of declaration.
     moves: Vec<Move>,
-    known: StateMap<Known>,
+    known: FxHashMap<State, Known>,
     estimates: Option<Estimates>,
     visited: usize,
 }
@@ -84,7 +84,7 @@ impl Group {
             })
         };
         let moves = set.groups[index].iter().copied().filter_map(possible).flatten().collect();
-        Self { mask, goal, moves, known: StateMap::default(), estimates: None, visited: 0 }
+        Self { mask, goal, moves, known: FxHashMap::default(), estimates: None, visited: 0 }
     }
 
     pub(crate) fn visited(&self) -> usize {
@@ -114,7 +114,7 @@ impl Group {
         self.known.get(&start).copied().unwrap_or(Known::NoWay)
     }
 
-    fn remember(&mut self, found: &StateMap<Found>, start: State, end: State, whole: u64) {
+    fn remember(&mut self, found: &FxHashMap<State, Found>, start: State, end: State, whole: u64) {
         let mut state = end;
         while state != start {
             let Some((before, by)) = found[&state].from else { break };
@@ -127,7 +127,7 @@ impl Group {
         let contradictory = !set.may_be_settled(self.goal, facts);
         let moves = reach::possible(set, &self.moves, start, self.goal);
         let Some(moves) = moves.filter(|_| !contradictory) else {
-            return Outcome::NoWay(StateMap::default());
+            return Outcome::NoWay(FxHashMap::default());
         };
         let mut estimates = self.estimates.take().unwrap_or_else(|| Estimates {
             coarse: Estimate::new(set, facts, self.goal, &self.moves, 1),

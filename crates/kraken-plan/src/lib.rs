@@ -27,7 +27,6 @@ mod policy;
 mod reach;
 mod search;
 mod set;
-mod word;
 
 pub use cache::{PolicyCache, PolicyId};
 pub use check::{Finding, MAX_CHECKED, check};

@@ -3,7 +3,7 @@
 use crate::costs::Costs;
 use crate::group::{Group, Known};
 use crate::set::{Facts, Goal, ModuleSet, MutationId, State};
-use crate::word::StateMap;
+use rustc_hash::FxHashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ pub(crate) struct Answers {
     set: Arc<ModuleSet>,
     goal: Goal,
     facts: Facts,
-    steps: StateMap<Step>,
+    steps: FxHashMap<State, Step>,
 }
 
 impl Policy {
@@ -104,7 +104,7 @@ pub(crate) fn walk(
 
 impl Answers {
     pub(crate) fn new(set: &Arc<ModuleSet>, goal: Goal, facts: Facts) -> Self {
-        Self { set: Arc::clone(set), goal, facts, steps: StateMap::default() }
+        Self { set: Arc::clone(set), goal, facts, steps: FxHashMap::default() }
     }
 
     /// The next step from a state. `look_up` asks the n-th group of the goal; there is nothing beyond the

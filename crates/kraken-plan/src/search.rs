@@ -8,7 +8,7 @@
 use crate::estimate::Estimate;
 use crate::group::{Known, Move};
 use crate::set::{Bits, Facts, ModuleSet, State};
-use crate::word::StateMap;
+use rustc_hash::FxHashMap;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::collections::hash_map::Entry;
@@ -26,12 +26,12 @@ pub(crate) struct Found {
 pub(crate) enum Outcome {
     /// The cheapest way leads to this state, from where the rest is known.
     Way {
-        found: StateMap<Found>,
+        found: FxHashMap<State, Found>,
         end: State,
         whole: u64,
     },
     /// None of these states leads to the goal.
-    NoWay(StateMap<Found>),
+    NoWay(FxHashMap<State, Found>),
     GaveUp,
 }
 
@@ -45,7 +45,7 @@ pub(crate) struct Question<'a> {
     pub(crate) goal: Bits,
     pub(crate) moves: &'a [Move],
     /// What earlier searches found out.
-    pub(crate) known: &'a StateMap<Known>,
+    pub(crate) known: &'a FxHashMap<State, Known>,
     pub(crate) estimate: &'a Estimate,
 }
 
@@ -55,7 +55,7 @@ type Open = BinaryHeap<Reverse<(u64, Reverse<u64>, u64, State)>>;
 
 struct Search<'a> {
     question: Question<'a>,
-    found: StateMap<Found>,
+    found: FxHashMap<State, Found>,
     open: Open,
     /// How many were put into `open`.
     order: u64,
@@ -64,7 +64,7 @@ struct Search<'a> {
 impl Question<'_> {
     /// The answer for a start, and how many states were looked at for it, `limit` at most.
     pub(crate) fn answer(self, start: State, limit: usize) -> (Outcome, usize) {
-        let (found, open) = (StateMap::default(), BinaryHeap::new());
+        let (found, open) = (FxHashMap::default(), BinaryHeap::new());
         let mut search = Search { question: self, found, open, order: 0 };
         search.find(start, 0, None);
         search.run(limit)

@@ -1,8 +1,8 @@
 //! A module set: every mutation of an application, compiled to masks over one word.
 
 use crate::mutation::{Guard, Mutation};
-use crate::word::FastMap;
 use kraken_model::{Document, Path};
+use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -185,7 +185,7 @@ pub struct ModuleSet {
     pub(crate) by_name: BTreeMap<Arc<str>, MutationId>,
     pub(crate) facts: Vec<Guard>,
     /// What a discovered value at an address is to planning.
-    pub(crate) watched: FastMap<Path, Watched>,
+    pub(crate) watched: FxHashMap<Path, Watched>,
     /// Steps of every group, in the order of declaration.
     pub(crate) groups: Vec<Vec<MutationId>>,
 }

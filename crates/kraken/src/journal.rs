@@ -12,14 +12,17 @@ use std::time::Duration;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
-/// How many entries wait to be written before the engine is made to wait too.
-const QUEUE: usize = 8192;
+/// How many batches of entries wait to be written before the engine is made to wait too.
+const QUEUE: usize = 64;
+
+/// How many entries are handed over at once, at most.
+pub(crate) const HAND_OVER: usize = 256;
 
 /// How many events a slow watcher may be behind before it has to read from the store.
 const WATCH_BACKLOG: usize = 4096;
 
-/// How many entries are written at once.
-const BATCH: usize = 2048;
+/// How many batches are written at once.
+const BATCH: usize = 8;
 
 /// After how long without a further entry what was written is made durable.
 const FLUSH_AFTER: Duration = Duration::from_millis(200);
@@ -46,7 +49,7 @@ pub struct Event {
 /// What goes into the journal, in the order in which it happened.
 #[derive(Debug)]
 enum Item {
-    Entry(Entry),
+    Entries(Vec<Entry>),
     /// What everything is between two entries.
     Moment(Moment),
     /// Somebody wants to know when everything before is written.
@@ -85,9 +88,9 @@ impl Journal {
         (Self { queue, wanted }, events, task)
     }
 
-    /// Takes an entry; waits when the store is far behind.
-    pub(crate) async fn append(&self, entry: Entry) {
-        self.send(Item::Entry(entry)).await;
+    /// Takes entries; waits when the store is far behind.
+    pub(crate) async fn append(&self, entries: Vec<Entry>) {
+        self.send(Item::Entries(entries)).await;
     }
 
     /// Takes what everything is, after all entries so far.
@@ -194,7 +197,7 @@ impl Writer {
         let mut entries = Vec::new();
         for item in items {
             match item {
-                Item::Entry(entry) => entries.push(entry),
+                Item::Entries(more) => entries.extend(more),
                 Item::Moment(moment) => {
                     self.write(std::mem::take(&mut entries)).await;
                     self.snapshot(moment).await;
@@ -228,8 +231,11 @@ impl Writer {
             self.keeper.with(move |store| store.append(&records))
         };
         let first = until_done("write the journal", write).await;
+        if self.events.receiver_count() == 0 {
+            return;
+        }
         for (seq, entry) in (first..).zip(entries) {
-            // Nobody may be watching.
+            // Whoever was watching may have gone.
             let _ = self.events.send(Arc::new(Event { seq, entry }));
         }
     }

@@ -4,7 +4,7 @@ use crate::health::Health;
 use crate::host::Desk;
 use crate::views::{Subscription, Views};
 use async_trait::async_trait;
-use kraken_engine::{DispatchId, Failure};
+use kraken_engine::{DispatchId, Failure, Input};
 use kraken_model::{Change, Document, Millis, NodeId, Path};
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -78,6 +78,14 @@ pub struct Context {
 pub(crate) struct Said {
     pub(crate) discovery: Discovery,
     pub(crate) _place: Option<OwnedSemaphorePermit>,
+}
+
+impl From<Said> for Input {
+    /// Its place in the queue is free as soon as the engine has it.
+    fn from(said: Said) -> Self {
+        let Discovery { node, changes, by } = said.discovery;
+        Self::Discover { node, changes, by }
+    }
 }
 
 /// Something that was found out about a node.

@@ -2,7 +2,7 @@
 
 use crate::clock::Clock;
 use crate::host::{Hosted, panic_text};
-use crate::journal::Journal;
+use crate::journal::{HAND_OVER, Journal};
 use crate::keeper::Keeper;
 use crate::marks::{self, KeptMarks};
 use crate::module::{Context, Discovery, Order, Said};
@@ -13,9 +13,11 @@ use kraken_engine::{
     Command, DispatchId, Engine, Entry, Explanation, Failure, Input, Limit, Outlook, Output, What,
 };
 use kraken_model::{Document, Millis, NodeId};
-use kraken_plan::ModuleSet;
+use kraken_plan::{ModuleSet, Mutation};
 use kraken_store::{CfgWrite, Store, StoreError, ValueWrite};
+use rustc_hash::FxHashMap;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry as Place;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
@@ -55,6 +57,9 @@ pub(crate) enum Request {
     },
 }
 
+/// How many inputs are taken in a row before requests, time and the end have their turn.
+const BURST: usize = 256;
+
 /// A module's attempt that came to its end.
 type Ended = (DispatchId, Result<(), Failure>);
 
@@ -71,11 +76,13 @@ pub(crate) struct Engineer {
     clock: Clock,
     keeper: Keeper,
     journal: Journal,
-    hosted: HashMap<Arc<str>, Hosted>,
+    hosted: HashMap<Arc<str>, Arc<Hosted>>,
+    /// Who takes which mutation, by its number.
+    takers: Vec<Option<Arc<Hosted>>>,
     modules: Arc<ModuleSet>,
     context: Context,
     attempts: JoinSet<Ended>,
-    running: HashMap<NodeId, Running>,
+    running: FxHashMap<NodeId, Running>,
     marks: KeptMarks,
     /// Of which nodes (`None`: of all) operators have said something in this step.
     marked: Vec<Option<NodeId>>,
@@ -83,6 +90,9 @@ pub(crate) struct Engineer {
     /// How many commits of cfg there were.
     pub(crate) revision: u64,
     outputs: Vec<Output>,
+    /// Entries on their way into the journal. Handed over when there is nothing else to do, or enough
+    /// of them.
+    entries: Vec<Entry>,
 }
 
 impl Engineer {
@@ -95,22 +105,27 @@ impl Engineer {
         context: Context,
         modules: Arc<ModuleSet>,
     ) -> Self {
-        let hosted = hosted.iter().map(|h| (Arc::from(h.module.name()), h.clone())).collect();
+        let named = |h: &Hosted| (Arc::from(h.module.name()), Arc::new(h.clone()));
+        let hosted: HashMap<Arc<str>, Arc<Hosted>> = hosted.iter().map(named).collect();
+        let taker = |(_, mutation): (_, &Arc<Mutation>)| hosted.get(&mutation.module).cloned();
+        let takers = modules.mutations().map(taker).collect();
         Self {
             engine,
             clock,
             keeper,
             journal,
             hosted,
+            takers,
             modules,
             context,
             attempts: JoinSet::new(),
-            running: HashMap::new(),
+            running: FxHashMap::default(),
             marks: KeptMarks::default(),
             marked: Vec::new(),
             frozen: false,
             revision: 0,
             outputs: Vec::new(),
+            entries: Vec::new(),
         }
     }
 
@@ -126,14 +141,34 @@ impl Engineer {
             // Every arm is cancel-safe: nothing is taken out of a queue before it is handled.
             let input = tokio::select! {
                 biased;
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => return self.hand_over().await,
                 () = self.journal.snapshot_wanted() => { self.snapshot(self.clock.now(), false).await; None }
                 Some(done) = self.attempts.join_next_with_id() => self.finished(done),
                 Some(request) = requests.recv() => { self.request(request).await; None }
-                Some(Said { discovery: found, _place }) = discoveries.recv() => {
-                    Some(Input::Discover { node: found.node, changes: found.changes, by: found.by })
+                Some(said) = discoveries.recv() => Some(said.into()),
+                () = std::future::ready(()), if !self.entries.is_empty() => {
+                    self.hand_over().await;
+                    None
                 }
                 () = sleep_until(wake) => Some(Input::Tick),
+            };
+            if let Some(input) = input {
+                self.step(input).await;
+                self.go_on(&mut discoveries).await;
+            }
+        }
+    }
+
+    /// Takes what else has arrived by now: where there was one there are often many, and each turn
+    /// of the loop costs as much as a step.
+    async fn go_on(&mut self, discoveries: &mut mpsc::Receiver<Said>) {
+        for _ in 0..BURST {
+            let input = match self.attempts.try_join_next_with_id() {
+                Some(done) => self.finished(done),
+                None => match discoveries.try_recv() {
+                    Ok(said) => Some(said.into()),
+                    Err(_) => return,
+                },
             };
             if let Some(input) = input {
                 self.step(input).await;
@@ -141,15 +176,34 @@ impl Engineer {
         }
     }
 
+    /// Hands the journal what has happened so far.
+    async fn hand_over(&mut self) {
+        if !self.entries.is_empty() {
+            self.journal.append(std::mem::take(&mut self.entries)).await;
+        }
+    }
+
     /// One step of the engine, and everything that follows from it.
     pub(crate) async fn step(&mut self, input: Input) {
         let mut outputs = std::mem::take(&mut self.outputs);
         self.engine.step(self.clock.now(), input, &mut outputs);
+        // What is shown of a node is how it is after the whole step: once is enough.
+        let mut shown: Option<NodeId> = None;
         for output in outputs.drain(..) {
-            self.carry_out(output).await;
+            match output {
+                Output::Changed { node, .. } if shown.as_ref() == Some(&node) => {}
+                Output::Changed { node, .. } => {
+                    self.show(&node);
+                    shown = Some(node);
+                }
+                other => self.carry_out(other).await,
+            }
         }
         self.outputs = outputs;
         self.show_marked();
+        if self.entries.len() >= HAND_OVER {
+            self.hand_over().await;
+        }
     }
 
     async fn carry_out(&mut self, output: Output) {
@@ -165,7 +219,7 @@ impl Engineer {
                     self.marked.push(entry.node.clone());
                 }
                 let ended = self.marks.ended(&entry);
-                self.journal.append(entry).await;
+                self.entries.push(entry);
                 self.forget_marks(ended).await;
             }
             Output::Changed { node, .. } => self.show(&node),
@@ -185,7 +239,8 @@ impl Engineer {
 
     /// Has it written down what everything is. Between two steps, so that it is what comes of all
     /// entries before and of none after.
-    async fn snapshot(&self, at: Millis, is_start: bool) {
+    async fn snapshot(&mut self, at: Millis, is_start: bool) {
+        self.hand_over().await;
         let (nodes, freeze) = (self.context.views.all(), self.context.views.freeze());
         self.journal.snapshot(Moment { at, is_start, nodes, freeze }).await;
     }
@@ -194,7 +249,7 @@ impl Engineer {
     pub(crate) async fn begin(&mut self, at: Millis, epoch: u64) {
         self.snapshot(at, true).await;
         let (what, by) = (What::Started { epoch }, "start".into());
-        self.journal.append(Entry { at, node: None, what, by, cause: None }).await;
+        self.entries.push(Entry { at, node: None, what, by, cause: None });
         self.step(Input::Tick).await;
     }
 
@@ -223,7 +278,10 @@ impl Engineer {
                 let result = self.command(commands, by).await;
                 let _ = reply.send(result);
             }
-            Request::Written { reply } => self.journal.tell_written(reply).await,
+            Request::Written { reply } => {
+                self.hand_over().await;
+                self.journal.tell_written(reply).await;
+            }
             Request::Discover { discovery, reply } => {
                 let result = self.discover_kept(discovery).await;
                 let _ = reply.send(result);
@@ -327,12 +385,13 @@ impl Engineer {
     fn dispatch(&mut self, order: kraken_engine::Order) {
         let mutation = self.modules.mutation(order.mutation);
         let id = order.id.clone();
-        let hosted = self.hosted.get(&mutation.module).cloned();
-        let reason = format!("module {} does not run here", mutation.module);
+        let taker = self.takers.get(usize::from(order.mutation.0)).cloned().flatten();
         let (name, module) = (Arc::clone(&mutation.name), Arc::clone(&mutation.module));
+        let wanted = Arc::clone(&module);
         let attempt = async move {
             let id = order.id.clone();
-            let Some(Hosted { module, context }) = hosted else {
+            let Some(taker) = taker else {
+                let reason = format!("module {wanted} does not run here");
                 return (id, Err(Failure { reason, permanent: true }));
             };
             let order = Order {
@@ -343,7 +402,7 @@ impl Engineer {
                 dsc: order.dsc,
                 deadline: order.deadline,
             };
-            let result = module.take(&order, &context).await;
+            let result = taker.module.take(&order, &taker.context).await;
             (id, result)
         };
         let handle = self.attempts.spawn(attempt);
@@ -369,8 +428,10 @@ impl Engineer {
             }
             Err(_) => return None,
         };
-        if self.running.get(&id.node).is_some_and(|running| running.id == id) {
-            self.running.remove(&id.node);
+        if let Place::Occupied(running) = self.running.entry(id.node.clone())
+            && running.get().id == id
+        {
+            running.remove();
         }
         Some(Input::Finished { id, result })
     }

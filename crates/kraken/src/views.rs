@@ -2,16 +2,28 @@
 
 use kraken_engine::{Mark, Marks};
 use kraken_model::{Document, NodeId};
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use rustc_hash::FxHashMap;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Weak};
 use tokio::sync::Notify;
 
 /// The latest documents of every node. Reading never waits for the engine.
 #[derive(Debug, Default)]
 pub struct Views {
-    nodes: RwLock<BTreeMap<NodeId, View>>,
+    nodes: RwLock<Nodes>,
     subscribers: Mutex<Vec<Weak<Dirty>>>,
     freeze: RwLock<Option<Mark>>,
+}
+
+/// A name keeps its place for good, so that whoever looks only after a node was taken away finds that
+/// out.
+#[derive(Debug, Default)]
+struct Nodes {
+    places: FxHashMap<NodeId, u32>,
+    /// By place: a name, and its node if there is one.
+    slots: Vec<(NodeId, Option<View>)>,
+    /// How many nodes there are.
+    present: usize,
 }
 
 /// Both documents of a node.
@@ -32,8 +44,16 @@ pub struct View {
 /// however slow the subscriber is.
 #[derive(Debug, Default)]
 struct Dirty {
-    nodes: Mutex<BTreeSet<NodeId>>,
+    marked: Mutex<Marked>,
     some: Notify,
+}
+
+/// Places, each once, in the order in which they were marked.
+#[derive(Debug, Default)]
+struct Marked {
+    /// By place.
+    is: Vec<bool>,
+    list: Vec<u32>,
 }
 
 /// A level-triggered view of all changes: a node that changes ten times while nobody looks is seen
@@ -48,19 +68,21 @@ impl Views {
     /// The documents of one node.
     #[must_use]
     pub fn get(&self, node: &NodeId) -> Option<View> {
-        self.nodes.read().unwrap_or_else(PoisonError::into_inner).get(node).cloned()
+        self.nodes().get(node).cloned()
     }
 
     /// Whether there is such a node.
     #[must_use]
     pub fn contains(&self, node: &NodeId) -> bool {
-        self.nodes.read().unwrap_or_else(PoisonError::into_inner).contains_key(node)
+        self.nodes().get(node).is_some()
     }
 
     /// All nodes, in the order of their names.
     #[must_use]
     pub fn all(&self) -> BTreeMap<NodeId, View> {
-        self.nodes.read().unwrap_or_else(PoisonError::into_inner).clone()
+        let nodes = self.nodes();
+        let all = nodes.slots.iter().filter_map(|(id, view)| Some((id.clone(), view.clone()?)));
+        all.collect()
     }
 
     /// Who froze everything disruptive, why, and until when.
@@ -76,7 +98,7 @@ impl Views {
     /// How many nodes there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.nodes.read().unwrap_or_else(PoisonError::into_inner).len()
+        self.nodes().present
     }
 
     /// Whether there are none.
@@ -90,48 +112,97 @@ impl Views {
     pub fn subscribe(self: &Arc<Self>) -> Subscription {
         let dirty = Arc::new(Dirty::default());
         // Registered before the nodes are listed: a change in between is seen twice, never missed.
-        let mut subscribers = self.subscribers.lock().unwrap_or_else(PoisonError::into_inner);
-        subscribers.push(Arc::downgrade(&dirty));
-        drop(subscribers);
-        dirty.mark(self.all().into_keys());
+        self.subscribers().push(Arc::downgrade(&dirty));
+        let nodes = self.nodes();
+        let places = (0..).zip(&nodes.slots).filter(|(_, (_, view))| view.is_some());
+        dirty.mark(places.map(|(place, _)| place));
+        drop(nodes);
         Subscription { views: Arc::clone(self), dirty }
     }
 
     /// Replaces the documents of a node; `None` takes the node away.
     pub(crate) fn put(&self, node: &NodeId, view: Option<View>) {
-        {
-            let mut nodes = self.nodes.write().unwrap_or_else(PoisonError::into_inner);
-            match view {
-                Some(view) => nodes.insert(node.clone(), view),
-                None => nodes.remove(node),
-            };
-        }
-        let mut subscribers = self.subscribers.lock().unwrap_or_else(PoisonError::into_inner);
-        subscribers.retain(|subscriber| {
+        let mut nodes = self.nodes.write().unwrap_or_else(PoisonError::into_inner);
+        let place = nodes.put(node, view);
+        drop(nodes);
+        self.subscribers().retain(|subscriber| {
             let dirty = subscriber.upgrade();
             if let Some(dirty) = &dirty {
-                dirty.mark([node.clone()]);
+                dirty.mark([place]);
             }
             dirty.is_some()
         });
     }
+
+    fn nodes(&self) -> RwLockReadGuard<'_, Nodes> {
+        self.nodes.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn subscribers(&self) -> MutexGuard<'_, Vec<Weak<Dirty>>> {
+        self.subscribers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Nodes {
+    fn get(&self, node: &NodeId) -> Option<&View> {
+        let place = *self.places.get(node)?;
+        self.slots[place as usize].1.as_ref()
+    }
+
+    /// The place of the node.
+    fn put(&mut self, node: &NodeId, view: Option<View>) -> u32 {
+        let place = self.places.get(node).copied().unwrap_or_else(|| {
+            // Four billion names do not fit into memory.
+            let place = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
+            self.places.insert(node.clone(), place);
+            self.slots.push((node.clone(), None));
+            place
+        });
+        self.present += usize::from(view.is_some());
+        let before = std::mem::replace(&mut self.slots[place as usize].1, view);
+        self.present -= usize::from(before.is_some());
+        place
+    }
 }
 
 impl Dirty {
-    fn mark(&self, nodes: impl IntoIterator<Item = NodeId>) {
-        self.nodes.lock().unwrap_or_else(PoisonError::into_inner).extend(nodes);
-        self.some.notify_one();
+    fn mark(&self, places: impl IntoIterator<Item = u32>) {
+        let mut marked = self.marked.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_empty = marked.list.is_empty();
+        for place in places {
+            let index = place as usize;
+            if index >= marked.is.len() {
+                marked.is.resize(index + 1, false);
+            }
+            if !std::mem::replace(&mut marked.is[index], true) {
+                marked.list.push(place);
+            }
+        }
+        if was_empty && !marked.list.is_empty() {
+            drop(marked);
+            self.some.notify_one();
+        }
+    }
+
+    fn take(&self) -> Vec<u32> {
+        let mut marked = self.marked.lock().unwrap_or_else(PoisonError::into_inner);
+        let list = std::mem::take(&mut marked.list);
+        for place in &list {
+            marked.is[*place as usize] = false;
+        }
+        list
     }
 }
 
 impl Subscription {
     /// Every node that changed since it was last looked at, without waiting.
     pub(crate) fn take(&mut self) -> Vec<(NodeId, Option<View>)> {
-        let nodes = {
-            let mut dirty = self.dirty.nodes.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut *dirty)
-        };
-        nodes.into_iter().map(|node| (node.clone(), self.views.get(&node))).collect()
+        let places = self.dirty.take();
+        if places.is_empty() {
+            return Vec::new();
+        }
+        let nodes = self.views.nodes();
+        places.into_iter().map(|place| nodes.slots[place as usize].clone()).collect()
     }
 
     /// Waits for changes, and gives every node that changed as it is now; `None` for a node that
@@ -172,6 +243,11 @@ mod tests {
         views.put(&node, None);
         assert_eq!(subscription.changed().await, [(node.clone(), None)]);
         assert!(views.is_empty());
+        assert_eq!(views.all(), BTreeMap::new());
+        views.put(&node, view(4));
+        assert_eq!(subscription.changed().await, [(node.clone(), view(4))]);
+        assert_eq!((views.len(), views.get(&node)), (1, view(4)));
+        assert_eq!(views.subscribe().take(), [(node, view(4))]);
     }
 
     #[test]

@@ -9,6 +9,11 @@ use args::{Cli, Verb};
 use clap::Parser;
 use std::process::ExitCode;
 
+/// A step of one node is a few dozen small allocations, freed by other threads than made them: what glibc's
+/// allocator is slow at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Exit code when what was asked for could not be done. Wrong usage is 2, as clap has it.
 const FAILED: u8 = 1;
 
