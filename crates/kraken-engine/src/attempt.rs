@@ -15,7 +15,8 @@ struct Consequence {
 }
 
 impl Engine {
-    /// Begins an attempt; says until when it may take.
+    /// Begins an attempt; says until when it may take. Of a step that the node itself takes this is the
+    /// permission.
     pub(crate) fn dispatch(
         &mut self,
         at: u32,
@@ -40,6 +41,10 @@ impl Engine {
         // not in the journal.
         self.note(Some(&node), what, Some(Cause::Plan { cost_to_go_ms }), out);
         self.recount(at);
+        if self.is_permitted_by_us(mutation) {
+            out.push(Output::Permitted { node });
+            return deadline;
+        }
         let id = self.dispatch_id(&node, attempt);
         out.push(Output::Dispatch(Order { id, mutation, node, cfg, dsc, deadline }));
         deadline
@@ -47,7 +52,7 @@ impl Engine {
 
     /// Its effects are there.
     pub(crate) fn done(&mut self, at: u32, out: &mut Vec<Output>) {
-        let Some(running) = self.end(at) else { return };
+        let Some(running) = self.end(at, out) else { return };
         let Some(node) = self.nodes.get_mut(at) else { return };
         if let Some(troubles) = &mut node.troubles {
             node.policy = PolicyId::NONE;
@@ -70,7 +75,7 @@ impl Engine {
 
     /// It is to be dropped.
     pub(crate) fn interrupt(&mut self, at: u32, reason: &'static str, out: &mut Vec<Output>) {
-        let Some(running) = self.end_unseen(at) else { return };
+        let Some(running) = self.end_unseen(at, out) else { return };
         let Some(node) = self.nodes.get(at) else { return };
         let id = self.dispatch_id(&node.id, running.attempt);
         let what = What::Interrupted {
@@ -79,8 +84,7 @@ impl Engine {
             reason: reason.into(),
         };
         self.note(Some(&id.node), what, None, out);
-        let mutation = running.mutation;
-        out.push(Output::Interrupt { id, mutation, reason: reason.to_owned() });
+        self.call_off(id, running.mutation, reason, out);
     }
 
     /// A module has answered.
@@ -104,7 +108,7 @@ impl Engine {
 
     /// Its module could not take it.
     fn failed(&mut self, at: u32, failure: Failure, out: &mut Vec<Output>) {
-        let Some(running) = self.end_unseen(at) else { return };
+        let Some(running) = self.end_unseen(at, out) else { return };
         let Some(id) = self.nodes.get(at).map(|node| node.id.clone()) else { return };
         let reason: Arc<str> = failure.reason.into();
         let Consequence { failures, retry_at } =
@@ -127,7 +131,7 @@ impl Engine {
 
     /// Its effects were not discovered in time.
     fn timed_out(&mut self, at: u32, out: &mut Vec<Output>) {
-        let Some(running) = self.end_unseen(at) else { return };
+        let Some(running) = self.end_unseen(at, out) else { return };
         let Some(id) = self.nodes.get(at).map(|node| node.id.clone()) else { return };
         let Running { mutation, attempt, answered, .. } = *running;
         let declared = Arc::clone(self.set.mutation(mutation));
@@ -141,17 +145,28 @@ impl Engine {
         let what = What::TimedOut { mutation: name.clone(), attempt, answered, failures, retry_at };
         self.note(Some(&id), what, None, out);
         let id = self.dispatch_id(&id, attempt);
-        let reason = "its time is over".to_owned();
-        out.push(Output::Interrupt { id, mutation, reason });
+        self.call_off(id, mutation, "its time is over", out);
         if let Some(fallback) = &declared.on_timeout {
             let change = Change::set(fallback.variable.clone(), Arc::clone(&fallback.value));
             self.conclude(at, change, Cause::Attempt { mutation: name, attempt }, out);
         }
     }
 
+    /// Tells the module that takes a step to drop it. A node that takes it by itself is told by the end of
+    /// its permission not to begin.
+    fn call_off(&self, id: DispatchId, mutation: MutationId, reason: &str, out: &mut Vec<Output>) {
+        if !self.is_permitted_by_us(mutation) {
+            out.push(Output::Interrupt { id, mutation, reason: reason.to_owned() });
+        }
+    }
+
     /// Ends what is under way on a node, and gives back its places.
-    fn end(&mut self, at: u32) -> Option<Box<Running>> {
-        let running = self.nodes.get_mut(at)?.running.take()?;
+    fn end(&mut self, at: u32, out: &mut Vec<Output>) -> Option<Box<Running>> {
+        let node = self.nodes.get_mut(at)?;
+        let (running, id) = (node.running.take()?, node.id.clone());
+        if self.is_permitted_by_us(running.mutation) {
+            out.push(Output::Permitted { node: id });
+        }
         self.in_flight -= 1;
         self.gates.leave(&running.gates);
         self.recount(at);
@@ -160,8 +175,8 @@ impl Engine {
 
     /// Ends what is under way without its effects having been seen. It may have had them all the
     /// same, or may have them yet: what was known before is no longer good enough to disrupt anybody.
-    fn end_unseen(&mut self, at: u32) -> Option<Box<Running>> {
-        let running = self.end(at)?;
+    fn end_unseen(&mut self, at: u32, out: &mut Vec<Output>) -> Option<Box<Running>> {
+        let running = self.end(at, out)?;
         let node = self.nodes.get_mut(at)?;
         node.doubt |= self.set.doubted_after(running.mutation) & self.set.known(node.state);
         Some(running)

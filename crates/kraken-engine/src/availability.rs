@@ -2,9 +2,10 @@
 
 use crate::gates::{Gates, Place};
 use crate::node::Membership;
-use crate::{Engine, Limit, Output};
+use crate::{Availability, Engine, Limit, Output};
 use kraken_model::{Document, NodeId, Path};
-use kraken_plan::{ModuleSet, MutationId, State};
+use kraken_plan::{Goal, ModuleSet, MutationId, State};
+use std::sync::Arc;
 
 impl Engine {
     /// Other limits hold from now on. What is under way goes on and is counted; those who wait are
@@ -41,7 +42,7 @@ impl Engine {
             return;
         }
         let membership = node.membership.get_or_insert_default();
-        let variables = &self.settings.availability;
+        let variables = &self.settings.availability.wanted;
         membership.enrol(&self.set, variables, &node.id, &node.cfg, &mut self.gates);
         self.recount(at);
     }
@@ -51,7 +52,8 @@ impl Engine {
         let Some(node) = self.nodes.get_mut(at) else { return };
         let Some(membership) = &mut node.membership else { return };
         let running = node.running.as_ref().map(|running| running.mutation);
-        membership.recount(&self.set, node.state, running, &mut self.gates);
+        let availability = &self.settings.availability;
+        membership.recount(&self.set, availability, node.state, running, &mut self.gates);
     }
 
     /// Counts a node no longer.
@@ -84,11 +86,12 @@ impl Membership {
     pub(crate) fn recount(
         &mut self,
         set: &ModuleSet,
+        availability: &Availability,
         state: State,
         running: Option<MutationId>,
         gates: &mut Gates,
     ) {
-        let is_available = set.fulfils(state, self.goal);
+        let is_available = availability.has(set, state, self.goal);
         let counts = |gate: &&u32| {
             !is_available || running.is_some_and(|mutation| gates.is_about(**gate, mutation))
         };
@@ -96,6 +99,19 @@ impl Membership {
         if counted != self.counted {
             gates.count_away(&mut self.counted, counted);
         }
+    }
+}
+
+impl Availability {
+    /// Whether a node in a state is available, whose cfg wants this of it.
+    fn has(&self, set: &ModuleSet, state: State, goal: Goal) -> bool {
+        let as_good = |state, (path, value): &(Path, Arc<str>)| match set.variable(path.as_str()) {
+            Some(variable) if variable.value(state) == value => {
+                set.as_wanted(state, goal, variable)
+            }
+            _ => state,
+        };
+        set.fulfils(state, goal) || set.fulfils(self.as_good.iter().fold(state, as_good), goal)
     }
 }
 

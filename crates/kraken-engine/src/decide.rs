@@ -4,10 +4,17 @@ use crate::gates::{Candidate, Place};
 use crate::node::{Node, Standing};
 use crate::status::{Failed, Want};
 use crate::{Engine, Output, Role, What};
-use kraken_model::Millis;
+use kraken_model::{Millis, Path, Value};
 use kraken_plan::{Context, MutationId, State, Step};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// The address at which a node is told that it may take a step: under the one that parents use for
+/// that.
+#[must_use]
+pub fn permitted(under: &Path, mutation: &str) -> Path {
+    Path::known(&format!("{under}.{mutation}"))
+}
 
 /// What was decided, and when it has to be looked at again although nothing happened.
 struct Decision {
@@ -69,7 +76,9 @@ impl Engine {
             Step::Take { mutation, cost_to_go, .. } => (mutation, cost_to_go),
         };
         match (self.set.mutation(id).context, self.settings.role) {
-            (Context::Node, Role::Parent) => return Decision::wait(Standing::WaitsForNode(id)),
+            (Context::Node, Role::Parent) if !self.is_permitted_by_us(id) => {
+                return Decision::wait(Standing::WaitsForNode(id));
+            }
             (Context::Child, Role::Node) => return Decision::wait(Standing::WaitsForParent(id)),
             _ => {}
         }
@@ -79,12 +88,22 @@ impl Engine {
         }
     }
 
+    /// Whether a step is one that nodes take by themselves, but not before they were permitted to.
+    pub(crate) fn is_permitted_by_us(&self, id: MutationId) -> bool {
+        let mutation = self.set.mutation(id);
+        let is_theirs = mutation.context == Context::Node && mutation.disruptive;
+        is_theirs && self.settings.role == Role::Parent
+    }
+
     /// Why a step must not be taken now, if so.
     fn held_back(&self, node: &Node, id: MutationId) -> Option<Decision> {
         if node.marks().hold.is_some() {
             return Some(Decision::wait(Standing::Held(id)));
         }
         if self.set.mutation(id).disruptive {
+            if !self.is_permitted_to_us(node, id) {
+                return Some(Decision::wait(Standing::Unpermitted(id)));
+            }
             if self.freeze.is_some() || node.marks().freeze.is_some() {
                 return Some(Decision::wait(Standing::Frozen(id)));
             }
@@ -104,6 +123,13 @@ impl Engine {
         }
         let again_at = node.trouble(id).and_then(|t| t.retry_at).filter(|at| *at > self.now);
         again_at.map(|at| Decision { standing: Standing::BackOff(id), again_at: Some(at) })
+    }
+
+    /// Whether a parent that has to be asked has permitted a step.
+    fn is_permitted_to_us(&self, node: &Node, id: MutationId) -> bool {
+        let Some(under) = &self.settings.permitted_under else { return true };
+        let path = permitted(under, &self.set.mutation(id).name);
+        node.cfg.get(path.as_str()).and_then(Value::as_bool) == Some(true)
     }
 
     fn try_dispatch(

@@ -99,6 +99,8 @@ pub struct NodeView<'a> {
     pub since: Millis,
     /// What operators say of it. The freeze of everything is in [`Summary`].
     pub marks: &'a Marks,
+    /// The disruptive step that the node may take by itself now: on its own it takes none.
+    pub permitted: Option<&'a Arc<str>>,
 }
 
 impl Engine {
@@ -196,6 +198,11 @@ impl Engine {
             mutation: node.standing.mutation().map(|id| &self.set.mutation(id).name),
             since: node.since,
             marks: node.marks(),
+            permitted: node
+                .running
+                .as_ref()
+                .filter(|running| self.is_permitted_by_us(running.mutation))
+                .map(|running| &self.set.mutation(running.mutation).name),
         }
     }
 

@@ -133,6 +133,7 @@ impl Engine {
             Standing::Doubtful(id) => {
                 Status::Doubtful { mutation: self.name(id), waits_for: self.doubtful_paths(at, id) }
             }
+            Standing::Unpermitted(id) => Status::Unpermitted { mutation: self.name(id) },
             Standing::Storm(id) => Status::StormHold {
                 mutation: self.name(id),
                 lost: self.losses.count(),

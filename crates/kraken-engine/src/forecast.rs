@@ -1,12 +1,12 @@
 //! How long it would take all nodes to go their ways under limits: every step takes as long as
 //! expected, nothing fails, and whoever waits is let through in order.
 
-use crate::Limit;
 use crate::gates::{Candidate, Gates, Place};
 use crate::node::Membership;
 use crate::outlook::{Leg, LimitWait, millis};
 use crate::timers::{Timer, Timers};
-use kraken_model::{Document, Millis, NodeId, Path};
+use crate::{Availability, Limit};
+use kraken_model::{Document, Millis, NodeId};
 use kraken_plan::{Context, Facts, ModuleSet, MutationId, State};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -40,6 +40,7 @@ struct Going {
 #[derive(Debug)]
 pub(crate) struct Forecast<'a> {
     set: &'a ModuleSet,
+    availability: &'a Availability,
     walkers: Vec<Walker<'a>>,
     going: Vec<Going>,
     gates: Gates,
@@ -60,7 +61,7 @@ pub(crate) struct Foreseen {
 impl<'a> Forecast<'a> {
     pub(crate) fn new(
         set: &'a ModuleSet,
-        availability: &[Path],
+        availability: &'a Availability,
         limits: &[Limit],
         walkers: Vec<Walker<'a>>,
     ) -> Self {
@@ -68,12 +69,12 @@ impl<'a> Forecast<'a> {
         let mut going = Vec::with_capacity(walkers.len());
         for walker in &walkers {
             let mut node = Going::default();
-            node.membership.enrol(set, availability, walker.id, walker.cfg, &mut gates);
+            node.membership.enrol(set, &availability.wanted, walker.id, walker.cfg, &mut gates);
             going.push(node);
         }
         let (timers, done) = (Timers::default(), vec![None; walkers.len()]);
         let (now, waits) = (Millis(0), BTreeMap::new());
-        Self { set, walkers, going, gates, timers, now, done, waits }
+        Self { set, availability, walkers, going, gates, timers, now, done, waits }
     }
 
     pub(crate) fn run(mut self) -> Foreseen {
@@ -127,8 +128,9 @@ impl<'a> Forecast<'a> {
             self.done[at as usize] = Some(self.now.0);
             return;
         };
-        // What a node takes for itself is not held up here.
-        let gates = if self.set.mutation(id).context == Context::Node {
+        // What a node takes for itself, disrupting nobody, is not held up by anybody.
+        let mutation = self.set.mutation(id);
+        let gates = if mutation.context == Context::Node && !mutation.disruptive {
             Ok(Box::default())
         } else {
             let (counted, ticket) = (&going.membership.counted[..], place.map(|p| p.ticket));
@@ -171,6 +173,7 @@ impl<'a> Forecast<'a> {
     fn recount(&mut self, at: u32) {
         let (walker, going) = (&self.walkers[at as usize], &mut self.going[at as usize]);
         let running = going.running.is_some().then(|| walker.path[going.taken].0);
-        going.membership.recount(self.set, walker.state, running, &mut self.gates);
+        let availability = self.availability;
+        going.membership.recount(self.set, availability, walker.state, running, &mut self.gates);
     }
 }

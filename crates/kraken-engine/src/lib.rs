@@ -44,6 +44,7 @@ mod storm;
 mod table;
 mod timers;
 
+pub use decide::permitted;
 pub use engine::{Counters, Engine, NodeView, Summary};
 pub use experience::Experience;
 pub use explain::{Expected, Explanation, FailureView};
@@ -52,5 +53,5 @@ pub use journal::{Cause, Entry, What};
 pub use marks::{InUse, Mark, MarkKind, Marks, Terms};
 pub use outlook::{LimitWait, NodePlan, Outlook, Plan, PlanSummary, PlannedStep};
 pub use output::{Order, Output};
-pub use settings::{Group, Limit, Role, Scope, Settings, Share, Storm};
+pub use settings::{Availability, Group, Limit, Role, Scope, Settings, Share, Storm};
 pub use status::{Status, Unavailable, Want};

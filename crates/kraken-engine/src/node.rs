@@ -90,6 +90,7 @@ pub(crate) enum Standing {
     Frozen(MutationId),
     Stale(MutationId),
     Doubtful(MutationId),
+    Unpermitted(MutationId),
     Storm(MutationId),
     Settling(MutationId),
     BackOff(MutationId),
@@ -103,7 +104,7 @@ pub(crate) enum Standing {
 pub(crate) const STANDINGS: usize = NAMES.len();
 
 /// Their names, in the order of [`Standing::kind`].
-pub(crate) const NAMES: [&str; 16] = [
+pub(crate) const NAMES: [&str; 17] = [
     "loading",
     "converged",
     "running",
@@ -120,6 +121,7 @@ pub(crate) const NAMES: [&str; 16] = [
     "too_large",
     "quarantined",
     "doubtful",
+    "unpermitted",
 ];
 
 impl Standing {
@@ -142,6 +144,7 @@ impl Standing {
             Self::TooLarge => 13,
             Self::Quarantined => 14,
             Self::Doubtful(_) => 15,
+            Self::Unpermitted(_) => 16,
         }
     }
 
@@ -163,6 +166,7 @@ impl Standing {
             | Self::Frozen(id)
             | Self::Stale(id)
             | Self::Doubtful(id)
+            | Self::Unpermitted(id)
             | Self::Storm(id)
             | Self::Settling(id)
             | Self::BackOff(id)

@@ -4,8 +4,8 @@
 use crate::experience::Learned;
 use crate::forecast::{Forecast, Walker};
 use crate::status::{Sentence, Status};
-use crate::{Engine, Limit, Settings};
-use kraken_model::{Change, Document, Millis, NodeId, Path};
+use crate::{Availability, Engine, Limit, Settings};
+use kraken_model::{Change, Document, Millis, NodeId};
 use kraken_plan::{Context, Explanation, Facts, Goal, State};
 use kraken_plan::{Costs, ModuleSet, MutationId, PolicyCache, explain};
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct Outlook {
     set: Arc<ModuleSet>,
-    availability: Vec<Path>,
+    availability: Availability,
     /// What steps take in truth, by kind of hardware.
     learned: Learned,
     is_frozen: bool,

@@ -31,6 +31,11 @@ pub enum Output {
         /// What its values are now.
         changes: Vec<Change>,
     },
+    /// Which step a node may take by itself has changed: [`NodeView::permitted`](crate::NodeView::permitted).
+    Permitted {
+        /// The node.
+        node: NodeId,
+    },
     /// Part of a discovery does not fit the schemas and was left out.
     Refused {
         /// The node.

@@ -16,8 +16,8 @@ pub struct Settings {
     pub seed: u64,
     /// Variables that must not be stale for a disruptive step.
     pub fresh: Vec<Path>,
-    /// The variables that have to be as cfg wants them for a node to count as available.
-    pub availability: Vec<Path>,
+    /// What makes a node count as available.
+    pub availability: Availability,
     /// When many nodes lose what they had at once.
     pub storm: Storm,
     /// How many steps may be under way at a time.
@@ -26,6 +26,19 @@ pub struct Settings {
     pub kinds: Vec<Path>,
     /// How it is said that a node is in use.
     pub in_use: InUse,
+    /// For the engine of a node that has a parent: where in its cfg the parent says which disruptive steps it
+    /// may take ([`permitted`](crate::permitted)). `None`: nobody has to be asked.
+    pub permitted_under: Option<Path>,
+}
+
+/// What makes a node count as available, for limits on how many may not be.
+#[derive(Clone, Debug, Default)]
+pub struct Availability {
+    /// Variables that have to be as its cfg wants them.
+    pub wanted: Vec<Path>,
+    /// Values that are as good, whatever cfg wants of their variable: an image that is to be changed runs
+    /// until then.
+    pub as_good: Vec<(Path, Arc<str>)>,
 }
 
 /// Whose steps an engine takes.
@@ -122,11 +135,15 @@ impl Settings {
             role,
             seed: epoch,
             fresh: vec![Path::known("run_state"), Path::known("phys_state")],
-            availability: vec![Path::known("run_state"), Path::known("image_state")],
+            availability: Availability {
+                wanted: vec![Path::known("run_state"), Path::known("image_state")],
+                as_good: Vec::new(),
+            },
             storm: Storm::default(),
             limits: Vec::new(),
             kinds: Vec::new(),
             in_use: InUse::default(),
+            permitted_under: None,
         }
     }
 }

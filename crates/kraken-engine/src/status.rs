@@ -71,6 +71,11 @@ pub enum Status {
         /// What has to be looked at again.
         waits_for: Vec<Path>,
     },
+    /// The next step is disruptive, and the parent has not permitted it yet.
+    Unpermitted {
+        /// The step that would be next.
+        mutation: Arc<str>,
+    },
     /// Too many nodes were lost at once to believe that each of them is at fault.
     StormHold {
         /// The step that would be next.
@@ -140,6 +145,7 @@ impl Status {
                 | Self::Frozen { .. }
                 | Self::Stale { .. }
                 | Self::Doubtful { .. }
+                | Self::Unpermitted { .. }
                 | Self::StormHold { .. }
                 | Self::Queued { .. }
                 | Self::NoWay { .. }
@@ -267,6 +273,9 @@ impl fmt::Display for Sentence<'_> {
                 "{} may have been changed by an attempt that ended early; {mutation} is disruptive and waits until that was looked at",
                 joined(waits_for, " and ")
             ),
+            Status::Unpermitted { mutation } => {
+                write!(f, "{mutation} is disruptive and waits for the parent's permission")
+            }
             Status::StormHold { mutation, lost, nodes } => write!(
                 f,
                 "{lost} of {nodes} nodes were lost at once, so {mutation} is held: look for a common cause, then thaw or release"

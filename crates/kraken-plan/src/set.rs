@@ -230,6 +230,12 @@ impl ModuleSet {
         goal.0.holds(state)
     }
 
+    /// A state in which one variable is as a goal wants it.
+    #[must_use]
+    pub fn as_wanted(&self, state: State, goal: Goal, variable: &Variable) -> State {
+        State(state.0 & !variable.mask | goal.0.value & variable.mask)
+    }
+
     /// Sets to unknown what cannot be known in a state, until nothing more changes. A variable
     /// can be known only while the guards of some mutation that discovers it hold.
     #[must_use]

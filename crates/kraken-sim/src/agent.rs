@@ -4,6 +4,7 @@
 use crate::application::{Application, Side};
 use crate::fleet::{Event, Fleet, Work};
 use crate::parent::JOIN_WITHIN;
+use crate::plant::Bug;
 use kraken_engine::{DispatchId, Engine, Failure, Input, Output, Role, Settings};
 use kraken_model::{Change, Document, Millis, Path, Side as Doc};
 use kraken_sync::{Child, ChildInput, ChildOutput, KeyRole, Proof, Secret, SessionKeys, Welcome};
@@ -61,7 +62,9 @@ impl<A: Application> Fleet<A> {
         }
         seat.lives += 1;
         let life = seat.lives;
-        let settings = Settings { role: Role::Node, ..Settings::default() };
+        let asks = self.plan.bug != Some(Bug::PermissionAssumed);
+        let permitted_under = asks.then(|| self.app.permitted_under());
+        let settings = Settings { role: Role::Node, permitted_under, ..Settings::default() };
         let mut engine = Engine::new(settings, Arc::clone(&self.set), Arc::clone(&self.registry));
         engine.step(self.now, Input::Tick, &mut Vec::new());
         seat.agent = Some(Box::new(Agent {
@@ -162,7 +165,7 @@ impl<A: Application> Fleet<A> {
             return;
         };
         process.lets_in(n, &id, matches!(proof, Proof::Resume(_)));
-        let cfg = process.cfg_for(n, &id, &self.set);
+        let cfg = process.cfg_for(n, &id, &self.set, &self.app.permitted_under());
         let keys = SessionKeys::derive(&exported, KeyRole::Parent);
         let mut welcome = process.sync.admit(now, &id, keys, cfg, resume);
         self.keep_tokens();
@@ -227,7 +230,7 @@ impl<A: Application> Fleet<A> {
                 Output::Journal(entry) => {
                     self.tell(|_| format!("  on {}: {:?} by {}", n, entry.what, entry.by));
                 }
-                Output::Changed { .. } | Output::Refused { .. } => {}
+                Output::Changed { .. } | Output::Permitted { .. } | Output::Refused { .. } => {}
             }
         }
         if is_changed {

@@ -30,6 +30,9 @@ pub trait Application {
     /// Whether a node itself speaks of the value at an address.
     fn node_owns(&self, path: &Path) -> bool;
 
+    /// Where in its cfg a node is told which disruptive step it may take.
+    fn permitted_under(&self) -> Path;
+
     /// Who may write a value of dsc, as named in the journal.
     fn writers(path: &Path) -> &'static [&'static str];
 

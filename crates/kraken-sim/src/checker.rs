@@ -6,9 +6,9 @@ use crate::happening::Word;
 use crate::quota::Quotas;
 use crate::strikes::Health;
 use crate::{Invariant, Violation};
-use kraken_engine::{DispatchId, Entry, Order, Output, Settings, What};
+use kraken_engine::{DispatchId, Entry, Order, Output, Settings, What, permitted};
 use kraken_model::{Change, Document, Millis, NodeId, Path, Side};
-use kraken_plan::ModuleSet;
+use kraken_plan::{ModuleSet, MutationId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +27,7 @@ pub(crate) struct Checker {
     set: Arc<ModuleSet>,
     settings: Settings,
     writers: Writers,
+    permitted_under: Path,
     nodes: Vec<Known>,
     epoch: u64,
     started_at: Millis,
@@ -53,7 +54,8 @@ struct Known {
     /// Which of the values that must be fresh were seen since the start of the parent.
     observed: u32,
     open: Option<Open>,
-    announced: Option<u32>,
+    /// The step that the journal says begins, and its attempt.
+    announced: Option<(Arc<str>, u32)>,
     interrupted: BTreeSet<u32>,
     held_since: Option<Millis>,
     busy_since: Option<Millis>,
@@ -96,6 +98,7 @@ impl Checker {
         set: Arc<ModuleSet>,
         settings: Settings,
         writers: Writers,
+        permitted_under: Path,
         ids: Vec<NodeId>,
     ) -> Self {
         let known = |id| Known {
@@ -121,6 +124,7 @@ impl Checker {
             set,
             settings,
             writers,
+            permitted_under,
             nodes: ids.into_iter().map(known).collect(),
             epoch: 0,
             started_at: Millis(0),
@@ -283,6 +287,7 @@ impl Checker {
                         Side::Dsc => known.dsc.apply(changes),
                     };
                 }
+                Output::Permitted { node } => self.permitted(now, number(node)),
                 Output::Refused { .. } => {}
             }
         }
@@ -308,8 +313,8 @@ impl Checker {
                 }
                 return;
             }
-            What::Dispatched { attempt, .. } => {
-                known.announced = Some(*attempt);
+            What::Dispatched { mutation, attempt, .. } => {
+                known.announced = Some((Arc::clone(mutation), *attempt));
                 return;
             }
             What::Done { attempt, .. }
@@ -340,14 +345,28 @@ impl Checker {
 
     /// A step is ordered.
     fn ordered(&mut self, now: Millis, order: &Order) {
-        let n = number(&order.node);
-        let name = Arc::clone(&self.set.mutation(order.mutation).name);
-        let counted = self.quotas.enter(now, self.set.mutation(order.mutation), &order.cfg);
+        self.begins(now, number(&order.node), order.mutation, order.id.clone());
+    }
+
+    /// What a node may do by itself has changed: after the journal has said that a step begins, this is
+    /// the word for it; otherwise the word ends.
+    fn permitted(&mut self, now: Millis, n: usize) {
+        let known = &self.nodes[n];
+        let Some((name, attempt)) = &known.announced else { return };
+        let id = DispatchId { epoch: self.epoch, node: known.id.clone(), attempt: *attempt };
+        let Some(mutation) = self.set.mutation_named(name) else { return };
+        self.begins(now, n, mutation, id);
+    }
+
+    fn begins(&mut self, now: Millis, n: usize, mutation: MutationId, id: DispatchId) {
+        let mutation = Arc::clone(self.set.mutation(mutation));
+        let name = &mutation.name;
         let known = &mut self.nodes[n];
-        let is_announced = known.announced.take() == Some(order.id.attempt);
+        let counted = self.quotas.enter(now, &mutation, &known.cfg);
+        let is_announced = known.announced.take() == Some((Arc::clone(name), id.attempt));
         let is_held = known.held_since.is_some();
         let counts = counted.as_ref().map_or_else(|_| Vec::new(), Clone::clone);
-        let before = known.open.replace(Open { id: order.id.clone(), counted: counts });
+        let before = known.open.replace(Open { id, counted: counts });
         if let Some(before) = before {
             let what = format!("is ordered {name} while {} is under way", before.id);
             self.blame(Invariant::OneStep, now, n, what);
@@ -365,8 +384,8 @@ impl Checker {
     }
 
     /// The step that was just ordered is disruptive; the node really is like that.
-    pub(crate) fn disrupts(&mut self, now: Millis, n: usize, order: &Order, health: Health) {
-        let name = Arc::clone(&self.set.mutation(order.mutation).name);
+    pub(crate) fn disrupts(&mut self, now: Millis, n: usize, mutation: MutationId, health: Health) {
+        let name = Arc::clone(&self.set.mutation(mutation).name);
         let known = &self.nodes[n];
         let mut fresh = self.settings.fresh.iter().enumerate();
         let stale = fresh.find(|(bit, path)| {
@@ -408,7 +427,16 @@ impl Checker {
     pub(crate) fn node_steps(&mut self, now: Millis, n: usize, order: &Order) {
         let known = &self.nodes[n];
         let mutation = self.set.mutation(order.mutation);
-        if !mutation.disruptive || order.cfg != known.acknowledged {
+        if !mutation.disruptive {
+            return;
+        }
+        let word = permitted(&self.permitted_under, &mutation.name);
+        if order.cfg.get(word.as_str()) != Some(&true.into()) {
+            let what = format!("takes {} without a word of its parent", mutation.name);
+            self.blame(Invariant::Permitted, now, n, what);
+            return;
+        }
+        if self.wanted(&order.cfg) != known.acknowledged {
             return;
         }
         let since = |since: Option<Millis>| since.is_some_and(|at| at < known.acknowledged_at);
@@ -449,12 +477,22 @@ impl Checker {
         if self.set.variables().iter().all(|v| cfg.get(v.path.as_str()).is_none()) {
             return;
         }
+        let cfg = self.wanted(cfg);
         let stream = &mut self.nodes[n].to_node;
-        stream.got = cfg.clone();
+        stream.got = cfg;
         if !stream.gets() {
             let what = "takes a cfg that nobody wanted, or that was replaced before".to_owned();
             self.blame(Invariant::InOrder, now, n, what);
         }
+    }
+
+    /// What people want of a node: its cfg without the word of its parent.
+    fn wanted(&self, cfg: &Document) -> Document {
+        let mut wanted = cfg.clone();
+        for (path, _) in cfg.under(self.permitted_under.as_str()) {
+            wanted.remove(path.as_str());
+        }
+        wanted
     }
 
     /// A datagram that was taken before changed something.

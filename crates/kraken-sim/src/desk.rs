@@ -4,6 +4,7 @@ use crate::application::Application;
 use crate::fleet::{Event, Fleet, number};
 use crate::parent::{LOOK_EVERY, PATIENCE, Process, SYNC, millis};
 use crate::plant::Bug;
+use kraken_engine::permitted;
 use kraken_model::{Change, Document, NodeId, Path};
 use kraken_plan::ModuleSet;
 use kraken_sync::{ParentInput, ParentOutput, Silence};
@@ -154,16 +155,28 @@ impl<A: Application> Fleet<A> {
 
 impl Process {
     /// What a node is given to be: what people want of it, unless it is held or in use. When nobody
-    /// knows any more what it was given before this start, it is given no goals.
-    pub(crate) fn cfg_for(&mut self, n: usize, id: &NodeId, set: &ModuleSet) -> Document {
+    /// knows any more what it was given before this start, it is given no goals. And which disruptive
+    /// step it may take.
+    pub(crate) fn cfg_for(
+        &mut self,
+        n: usize,
+        id: &NodeId,
+        set: &ModuleSet,
+        permitted_under: &Path,
+    ) -> Document {
         let Some(view) = self.engine.node(id) else { return Document::new() };
         let is_busy = view.dsc.text(BUSY) == Some("BUSY");
-        if self.is_frozen || view.marks.hold.is_some() || is_busy {
+        let mut cfg = if self.is_frozen || view.marks.hold.is_some() || is_busy {
             let given = self.given.get(&n).cloned();
-            return given.unwrap_or_else(|| without_goals(view.cfg, set));
+            given.unwrap_or_else(|| without_goals(view.cfg, set))
+        } else {
+            self.given.insert(n, view.cfg.clone());
+            view.cfg.clone()
+        };
+        if let Some(step) = view.permitted {
+            cfg.set(permitted(permitted_under, step), true);
         }
-        self.given.insert(n, view.cfg.clone());
-        view.cfg.clone()
+        cfg
     }
 
     /// A node is let in: it says everything anew, and a new boot of it has nothing yet that must

@@ -179,7 +179,8 @@ impl<A: Application> Fleet<A> {
             .collect();
         let checker = plan.is_checked.then(|| {
             let owners = nodes.iter().map(|seat| seat.id.clone()).collect();
-            Checker::new(Arc::clone(&set), app.settings(0), A::writers, owners)
+            let under = app.permitted_under();
+            Checker::new(Arc::clone(&set), app.settings(0), A::writers, under, owners)
         });
         let mut fleet = Self {
             random: Random::apart(plan.seed, 2),

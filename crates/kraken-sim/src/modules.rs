@@ -63,7 +63,7 @@ impl<A: Application> Fleet<A> {
         let healthy = self.health(n);
         let is_disruptive = self.set.mutation(order.mutation).disruptive;
         if let Some(checker) = self.checker.as_mut().filter(|_| is_disruptive) {
-            checker.disrupts(self.now, n, &order, healthy);
+            checker.disrupts(self.now, n, order.mutation, healthy);
         }
         let Some(process) = &mut self.process else { return };
         process.running.insert(n, order.id.clone());

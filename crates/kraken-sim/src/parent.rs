@@ -198,6 +198,10 @@ impl<A: Application> Fleet<A> {
                         changed.push(n);
                     }
                 }
+                Output::Permitted { node } => {
+                    self.judge_permission(number(&node));
+                    changed.push(number(&node));
+                }
                 Output::Journal(entry) => {
                     self.tell(|_| {
                         let node = entry.node.as_ref().map_or("all", |node| node.as_str());
@@ -214,6 +218,16 @@ impl<A: Application> Fleet<A> {
             self.changed(n);
         }
         self.plan_wake();
+    }
+
+    /// What a node may do by itself has changed; if it may do something now, that is disruptive.
+    fn judge_permission(&mut self, n: usize) {
+        let health = self.health(n);
+        let (Some(process), Some(checker)) = (&self.process, &mut self.checker) else { return };
+        let permitted = process.engine.node(&self.nodes[n].id).and_then(|view| view.permitted);
+        if let Some(id) = permitted.and_then(|name| self.set.mutation_named(name)) {
+            checker.disrupts(self.now, n, id, health);
+        }
     }
 
     /// Something found out by a module, or by a person.
@@ -247,7 +261,7 @@ impl<A: Application> Fleet<A> {
         } else if process.sync.child(&id).is_some_and(|child| child.heard) {
             process.unsure.entry(n).or_insert(now);
         }
-        let document = process.cfg_for(n, &id, &self.set);
+        let document = process.cfg_for(n, &id, &self.set, &self.app.permitted_under());
         self.sync_step(ParentInput::Cfg { node: id, document });
         self.ask(n, None, |app, machine, deeds| app.changed(machine, &dsc, deeds));
     }
@@ -373,6 +387,7 @@ fn mixed(before: u64, now: Millis, output: &Output) -> u64 {
             (4 + u64::from(*side == Doc::Cfg), number(node), changes.len() as u64)
         }
         Output::Refused { node, .. } => (6, number(node), 0),
+        Output::Permitted { node } => (7, number(node), 0),
     };
     let word = now.0 ^ kind << 56 ^ (node as u64) << 32 ^ more;
     (before ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)

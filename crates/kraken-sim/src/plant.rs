@@ -44,11 +44,13 @@ pub enum Bug {
     OrderedTwice,
     /// That a node is silent is not said.
     SilenceUnheard,
+    /// Nodes disrupt without having been permitted to.
+    PermissionAssumed,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::AdoptionGuardOff,
         Self::FreshnessOff,
         Self::LimitOffByOne,
@@ -67,6 +69,7 @@ impl Bug {
         Self::NodeSpeaksForOthers,
         Self::OrderedTwice,
         Self::SilenceUnheard,
+        Self::PermissionAssumed,
     ];
 
     pub(crate) fn spoil(self, settings: &mut Settings) {

@@ -191,8 +191,10 @@ impl Engineer {
         let mut shown: Option<NodeId> = None;
         for output in outputs.drain(..) {
             match output {
-                Output::Changed { node, .. } if shown.as_ref() == Some(&node) => {}
-                Output::Changed { node, .. } => {
+                Output::Changed { node, .. } | Output::Permitted { node } => {
+                    if shown.as_ref() == Some(&node) {
+                        continue;
+                    }
                     self.show(&node);
                     shown = Some(node);
                 }
@@ -222,7 +224,7 @@ impl Engineer {
                 self.entries.push(entry);
                 self.forget_marks(ended).await;
             }
-            Output::Changed { node, .. } => self.show(&node),
+            Output::Changed { node, .. } | Output::Permitted { node } => self.show(&node),
             Output::Refused { node, by, reasons } => {
                 let health = self.hosted.get(&by).and_then(|hosted| hosted.context.health());
                 for reason in reasons {
@@ -260,6 +262,7 @@ impl Engineer {
             dsc: v.dsc.clone(),
             held: self.frozen || v.marks.hold.is_some() || v.marks.freeze.is_some(),
             marks: (!v.marks.is_empty()).then(|| Arc::new(v.marks.clone())),
+            permitted: v.permitted.cloned(),
         });
         self.context.views.put(node, view);
     }

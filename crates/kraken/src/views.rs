@@ -38,6 +38,8 @@ pub struct View {
     /// What operators say of it; few nodes have any. The freeze of everything is in
     /// [`Views::freeze`].
     pub marks: Option<Arc<Marks>>,
+    /// The disruptive step that the node may take by itself now.
+    pub permitted: Option<Arc<str>>,
 }
 
 /// Which nodes a subscriber has not looked at since they changed. Bounded by the number of nodes,

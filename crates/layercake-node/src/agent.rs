@@ -125,6 +125,7 @@ fn options(
         joined: vec![has_power.clone(), set(run_state::PATH, run_state::SYNC)],
         left: vec![has_power, set(run_state::PATH, run_state::INIT)],
         node_owns: Arc::new(layercake_schema::node_owns),
+        permitted_under: Some(Path::known(layercake_schema::PERMITTED)),
         logs,
     })
 }

@@ -80,6 +80,13 @@ fn base() -> Schema {
             field("platform", ANY, BOTH, "The kind of machine, such as a vendor's model"),
             field("location.*", ANY, CFG, "Where it stands: its rack, chassis, slot, power unit"),
             field(
+                "permitted.*.*",
+                Kind::Bool,
+                CFG,
+                "Whether the node may take a step that disrupts; the parent says so, and no \
+                 cluster file",
+            ),
+            field(
                 "withheld.*.*",
                 Kind::Bool,
                 CFG,

@@ -25,7 +25,7 @@ pub use kraken_model::{DurationError, format_duration, parse_duration};
 pub use mutations::mutations;
 pub use timing::{Timing, TimingError};
 pub use variables::{boot_state, busy, image_state, phys_state, run_state};
-pub use withheld::{node_knows, node_mutations, withheld};
+pub use withheld::{PERMITTED, node_knows, node_mutations, withheld};
 
 /// The modules that carry mutations out, as their names begin.
 pub mod module {

@@ -5,7 +5,8 @@ use crate::logs::Logs;
 use crate::tickets::SyncTickets;
 use crate::told::Told;
 use kraken::{
-    Identity, IdentityError, Keeper, Kraken, KrakenError, Module, Options, Settings, Storm, Tasks,
+    Availability, Identity, IdentityError, Keeper, Kraken, KrakenError, Module, Options, Settings,
+    Storm, Tasks,
 };
 use kraken::{SyncError, SyncOptions, SyncParent};
 use kraken_model::{Path as Address, Registry};
@@ -19,7 +20,7 @@ use layercake_boot::{
 use layercake_config::{Cluster, Settings as ClusterSettings};
 use layercake_image::{ImageStore, ServeCounters};
 use layercake_power::{PowerModule, QemuHost};
-use layercake_schema::{Timing, phys_state};
+use layercake_schema::{Timing, image_state, phys_state};
 use layercake_seed::{SeedParent, ValueError};
 use std::io;
 use std::net::SocketAddr;
@@ -280,11 +281,15 @@ fn journal_bounds(settings: &ClusterSettings) -> Bounds {
 fn engine_settings(cluster: &Cluster) -> Settings {
     // Nodes that are lost together are found silent one by one, as their hellos would have come.
     let settle = Storm::default().settle.max(cluster.settings.timing.hello * 3);
+    // An image that is to be changed serves until then.
+    let to_be_changed = (Address::known(image_state::PATH), image_state::UPDATE.into());
+    let usual = Settings::default();
     Settings {
         limits: limits(cluster),
         // What steps take is a matter of the hardware.
         kinds: ["platform", "arch"].map(Address::known).into(),
         storm: Storm { settle, ..Storm::default() },
-        ..Settings::default()
+        availability: Availability { as_good: vec![to_be_changed], ..usual.availability.clone() },
+        ..usual
     }
 }

@@ -1,10 +1,10 @@
-//! What a node is told to be: what its own program understands, and which of its steps wait for
-//! something that only the parent knows.
+//! What a node is told to be: what its own program understands, which disruptive step it may take, and
+//! which of its other steps wait for something that only the parent knows.
 
 use kraken::View;
 use kraken_model::{Document, Path, Registry, RegistryError, Side};
 use kraken_plan::{Context, Guard, ModuleSet};
-use layercake_schema::{node_knows, withheld};
+use layercake_schema::{PERMITTED, node_knows, withheld};
 use std::sync::Arc;
 
 /// A step of nodes, and what only the parent can judge of it.
@@ -20,6 +20,8 @@ pub(crate) struct Told {
     node: Registry,
     /// What there is besides, from modules on the parent.
     all: Arc<Registry>,
+    /// Where a node is told what it may.
+    permitted: Path,
     steps: Vec<Step>,
 }
 
@@ -34,7 +36,7 @@ impl Told {
         };
         let steps = set
             .mutations()
-            .filter(|(_, mutation)| mutation.context == Context::Node)
+            .filter(|(_, m)| m.context == Context::Node && !m.disruptive)
             .map(|(_, mutation)| Step {
                 withheld: withheld(mutation),
                 requires: ours(&mutation.requires),
@@ -42,7 +44,7 @@ impl Told {
             })
             .filter(|step| !step.requires.is_empty() || !step.excludes.is_empty())
             .collect();
-        Ok(Self { node, all, steps })
+        Ok(Self { node, all, permitted: Path::known(PERMITTED), steps })
     }
 
     /// Everything that there is.
@@ -58,6 +60,9 @@ impl Told {
             if self.node.field(path.as_str()).is_none() {
                 cfg.remove(path.as_str());
             }
+        }
+        if let Some(step) = &view.permitted {
+            cfg.set(kraken::permitted(&self.permitted, step), true);
         }
         let holds = |guard: &Guard| guard.holds_in(&self.all, &view.cfg, &view.dsc);
         for step in &self.steps {
@@ -111,23 +116,35 @@ mod tests {
         assert_eq!(told.cfg(&free), free.cfg);
         let busy = told.cfg(&view(&cfg, &[("run_state", "SYNC"), ("busy", "BUSY")]));
         let withheld = withheld_of(&busy);
-        for step in ["withheld.image.swap", "withheld.image.stop", "withheld.sync.leave"] {
-            assert!(withheld.contains(&step), "{withheld:?}");
-        }
-        assert!(!withheld.contains(&"withheld.image.start"), "{withheld:?}");
+        assert_eq!(withheld, ["withheld.sync.leave"], "what disrupts has to be permitted anyway");
     }
 
     #[test]
-    fn a_node_changes_its_image_only_while_it_is_drained_and_hears_nothing_of_the_scheduler() {
-        let told = told("examples/drain");
-        let cfg = [("drain_state", "IN_USE"), ("image_state", "ACTIVE")];
-        for state in [None, Some("IN_USE"), Some("DRAINING")] {
-            let dsc: Vec<_> = state.map(|state| ("drain_state", state)).into_iter().collect();
+    fn a_node_is_told_what_it_may_and_that_fits_what_it_understands() {
+        let told = told("nowhere");
+        let view = view(&[("image_state", "ACTIVE")], &[("run_state", "SYNC")]);
+        assert_eq!(told.cfg(&view), view.cfg);
+        let cfg = told.cfg(&View { permitted: Some("image.swap".into()), ..view });
+        assert_eq!(cfg.get("permitted.image.swap"), Some(&true.into()));
+        assert_eq!(told.node.validate(Side::Cfg, &cfg), []);
+    }
+
+    #[test]
+    fn a_node_heeds_guards_that_it_cannot_judge_and_hears_nothing_of_what_they_look_at() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = "module: licence\nvariables: {licence: {values: [UNKNOWN, NONE, VALID]}}\n\
+                    discover: {command: [\"/bin/true\"]}\n\
+                    guards: {image.start: {requires: [licence = VALID]}}\n";
+        std::fs::write(dir.path().join("licence.yaml"), file).unwrap();
+        let told = told(dir.path().to_str().unwrap());
+        let cfg = [("licence", "VALID"), ("image_state", "ACTIVE")];
+        for state in [None, Some("NONE")] {
+            let dsc: Vec<_> = state.map(|state| ("licence", state)).into_iter().collect();
             let cfg = told.cfg(&view(&cfg, &dsc));
-            assert_eq!(withheld_of(&cfg), ["withheld.image.swap"], "{state:?}");
+            assert_eq!(withheld_of(&cfg), ["withheld.image.start"], "{state:?}");
             assert_eq!(told.node.validate(Side::Cfg, &cfg), []);
         }
-        let drained = told.cfg(&view(&cfg, &[("drain_state", "DRAINED")]));
-        assert_eq!(drained, view(&[("image_state", "ACTIVE")], &[]).cfg);
+        let valid = told.cfg(&view(&cfg, &[("licence", "VALID")]));
+        assert_eq!(valid, view(&[("image_state", "ACTIVE")], &[]).cfg);
     }
 }

@@ -11,6 +11,9 @@ use std::time::Duration;
 /// How many machines of a rack may be switched on at a time.
 const POWER_ON_AT_ONCE: u32 = 4;
 
+/// How many disruptive steps may be under way in one rack, those that nodes take by themselves among them.
+const DISRUPTED_AT_ONCE: u32 = 3;
+
 /// How much time lies between the starts of two machines of a rack.
 const POWER_ON_EVERY: Duration = Duration::from_millis(200);
 
@@ -219,6 +222,7 @@ impl Application for Layercake {
             settings.limits = vec![
                 Limit::at_most(POWER_ON_AT_ONCE, on()).per(rack()),
                 Limit::spaced(POWER_ON_EVERY, on()).per(rack()),
+                Limit::at_most(DISRUPTED_AT_ONCE, Scope::Disruptive).per(rack()),
             ];
         }
         settings
@@ -230,6 +234,10 @@ impl Application for Layercake {
 
     fn node_owns(&self, path: &Path) -> bool {
         layercake_schema::node_owns(path)
+    }
+
+    fn permitted_under(&self) -> Path {
+        Path::known(layercake_schema::PERMITTED)
     }
 
     fn writers(path: &Path) -> &'static [&'static str] {

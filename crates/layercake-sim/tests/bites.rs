@@ -33,6 +33,7 @@ fn broken_by(bug: Bug) -> Invariant {
         Bug::NodeSpeaksForOthers => Invariant::OneWriter,
         Bug::OrderedTwice => Invariant::OneStep,
         Bug::SilenceUnheard => Invariant::Converges,
+        Bug::PermissionAssumed => Invariant::Permitted,
     }
 }
 

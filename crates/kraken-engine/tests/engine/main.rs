@@ -10,6 +10,7 @@ mod limits;
 mod marks;
 mod originals;
 mod outlook;
+mod permission;
 mod properties;
 mod sentences;
 mod storms;

@@ -216,18 +216,18 @@ impl World {
     fn check(&mut self, output: &Output) {
         match output {
             Output::Dispatch(order) => {
-                let n = self.number(&order.node);
-                let other = self.in_flight.insert(order.node.clone(), order.id.clone());
-                assert_eq!(other, None, "never two attempts under way on one node");
-                assert!(self.in_flight.len() <= AT_ONCE, "never more than the limit");
-                assert_eq!(order.id.epoch, self.epoch);
-                assert!(!self.held.contains_key(&n), "nothing on a held node");
-                if self.set.mutation(order.mutation).disruptive {
-                    assert!(!self.is_frozen, "nothing disruptive while frozen");
-                    assert!(!self.busy.contains(&n), "nothing disruptive on a busy node");
-                }
+                assert_eq!(self.in_flight.get(&order.node), Some(&order.id), "it is written down");
+            }
+            Output::Permitted { node } => {
+                let permitted = self.engine.node(node).and_then(|view| view.permitted);
+                assert!(permitted.is_none() || self.in_flight.contains_key(node), "written down");
             }
             Output::Journal(entry) => {
+                if let (What::Dispatched { mutation, attempt, .. }, Some(node)) =
+                    (&entry.what, &entry.node)
+                {
+                    return self.begins(node, mutation, *attempt);
+                }
                 if let (What::Released, Some(node)) = (&entry.what, &entry.node) {
                     self.held.remove(&self.number(node));
                 }
@@ -242,6 +242,21 @@ impl World {
                 assert_eq!(ended.map(|id| id.attempt), Some(attempt), "what ends had begun");
             }
             _ => {}
+        }
+    }
+
+    /// A step begins: a module's, or one that the node is permitted.
+    fn begins(&mut self, node: &NodeId, mutation: &str, attempt: u32) {
+        let n = self.number(node);
+        let id = DispatchId { epoch: self.epoch, node: node.clone(), attempt };
+        let other = self.in_flight.insert(node.clone(), id);
+        assert_eq!(other, None, "never two attempts under way on one node");
+        assert!(self.in_flight.len() <= AT_ONCE, "never more than the limit");
+        assert!(!self.held.contains_key(&n), "nothing on a held node");
+        let id = self.set.mutation_named(mutation).unwrap();
+        if self.set.mutation(id).disruptive {
+            assert!(!self.is_frozen, "nothing disruptive while frozen");
+            assert!(!self.busy.contains(&n), "nothing disruptive on a busy node");
         }
     }
 
@@ -299,7 +314,8 @@ impl World {
         let mut has_acted = false;
         for n in 0..self.names.len() {
             let view = self.engine.node(&self.names[n]).unwrap();
-            let next = view.mutation.filter(|_| view.status == "waits_for_node").cloned();
+            let free = view.mutation.filter(|_| view.status == "waits_for_node");
+            let next = free.or(view.permitted).cloned();
             if let Some(name) = next
                 && self.fates[n] == Fate::Works
                 && !self.cut[n]

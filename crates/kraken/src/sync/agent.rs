@@ -79,6 +79,9 @@ pub struct AgentOptions {
     pub left: Vec<Change>,
     /// Which values this node speaks of to its parent.
     pub node_owns: Arc<dyn Fn(&Path) -> bool + Send + Sync>,
+    /// Where in its cfg the parent says which disruptive step this node may take
+    /// ([`permitted`](crate::permitted)); `None`: it takes them as it sees fit.
+    pub permitted_under: Option<Path>,
     /// What is printed on this node.
     pub logs: mpsc::Receiver<LogLine>,
 }
@@ -200,7 +203,11 @@ impl Agent {
             hosted,
             // Everything here can be had again: cfg from the parent, dsc by looking.
             keeper: Keeper::new(Box::new(Memory::default())).bounded(JOURNAL),
-            settings: Settings { role: Role::Node, ..Settings::default() },
+            settings: Settings {
+                role: Role::Node,
+                permitted_under: options.permitted_under,
+                ..Settings::default()
+            },
         })
         .await?;
         let caller = Caller {

@@ -243,6 +243,7 @@ impl Machine {
         let (registry, modules) = declared();
         let (_, logs) = tokio::sync::mpsc::channel(1);
         let agent = Agent::start(AgentOptions {
+            permitted_under: None,
             node: node(told.name),
             boot_id: told.boot.0,
             parents: vec![told.parent],
