@@ -8,7 +8,7 @@ use crate::node::{NAMES, Node, STANDINGS};
 use crate::storm::Losses;
 use crate::table::Table;
 use crate::timers::{Timer, Timers};
-use crate::{Cause, DispatchId, Entry, Input, Mark, Marks, Output, Settings, What};
+use crate::{Cause, DispatchId, Entry, Input, Lesson, Mark, Marks, Output, Settings, What};
 use kraken_model::{Document, Millis, NodeId, Registry};
 use kraken_plan::{Costs, ModuleSet, MutationId, PolicyCache, PolicyId, Step};
 use serde::Serialize;
@@ -153,6 +153,9 @@ impl Engine {
             Input::Finished { id, result } => self.finished(&id, result, out),
             Input::Command { command, by } => self.command(command, by, out),
             Input::Limits(limits) => self.limit(limits, out),
+            Input::Recall(lessons) => {
+                lessons.into_iter().for_each(|lesson| self.learned.recall(lesson, &self.set));
+            }
             Input::Tick => self.start(),
         }
         self.settle(out);
@@ -173,6 +176,12 @@ impl Engine {
     /// All nodes, in an order that means nothing but is the same every time.
     pub fn nodes(&self) -> impl Iterator<Item = NodeView<'_>> {
         self.nodes.iter().map(|node| self.view(node))
+    }
+
+    /// What steps took so far, to be kept.
+    #[must_use]
+    pub fn lessons(&self) -> Vec<Lesson> {
+        self.learned.lessons(&self.set)
     }
 
     /// The fleet in numbers. Costs the same for any number of nodes.

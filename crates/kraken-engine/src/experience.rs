@@ -6,8 +6,8 @@
 //! that, so that policies are not made anew with every run.
 
 use kraken_model::{Document, Path};
-use kraken_plan::{Costs, MutationId};
-use serde::Serialize;
+use kraken_plan::{Costs, ModuleSet, MutationId};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -54,6 +54,18 @@ impl fmt::Display for Experience {
     }
 }
 
+/// What was measured of one step on one kind of hardware, to be kept over a restart and given back with
+/// [`Input::Recall`](crate::Input::Recall).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Lesson {
+    /// The facts by which the kind is told apart, and what they are. Empty: a kind of which nothing is
+    /// said.
+    kind: BTreeMap<Path, Arc<str>>,
+    /// The step.
+    mutation: Arc<str>,
+    record: Record,
+}
+
 /// Which kind of hardware a node is. Zero: one of which nothing is said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct KindId(u16);
@@ -76,7 +88,7 @@ struct Kind {
 }
 
 /// Means and variances that forget (West, "Updating mean and variance estimates", 1979).
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Record {
     done: u32,
     failed: u32,
@@ -86,7 +98,8 @@ struct Record {
     lost_ms: f64,
     /// The share that fails.
     failing: f64,
-    /// What the planner goes by.
+    /// What the planner goes by; found anew after a restart.
+    #[serde(skip)]
     told_ms: Option<f64>,
 }
 
@@ -111,7 +124,11 @@ impl Learned {
             let path = path.as_str();
             dsc.text(path).or_else(|| cfg.text(path)).map(Arc::from)
         };
-        let key: Vec<Option<Arc<str>>> = self.told_by.iter().map(said).collect();
+        let key = self.told_by.iter().map(said).collect();
+        self.kind_of(key)
+    }
+
+    fn kind_of(&mut self, key: Vec<Option<Arc<str>>>) -> KindId {
         if key.iter().all(Option::is_none) {
             return KindId::default();
         }
@@ -184,6 +201,40 @@ impl Learned {
         self.tell(kind, mutation, declared);
     }
 
+    /// Everything that was measured.
+    pub(crate) fn lessons(&self, set: &ModuleSet) -> Vec<Lesson> {
+        let nothing = Vec::new();
+        let keys: BTreeMap<KindId, &Vec<Option<Arc<str>>>> =
+            self.ids.iter().map(|(key, id)| (*id, key)).collect();
+        let mut lessons = Vec::new();
+        for (id, kind) in (0..).map(KindId).zip(&self.kinds) {
+            let key = keys.get(&id).copied().unwrap_or(&nothing);
+            let said = self.told_by.iter().zip(key);
+            let said = said.filter_map(|(path, value)| Some((path.clone(), value.clone()?)));
+            let said: BTreeMap<Path, Arc<str>> = said.collect();
+            lessons.extend(kind.records.iter().map(|(mutation, record)| Lesson {
+                kind: said.clone(),
+                mutation: Arc::clone(&set.mutation(*mutation).name),
+                record: Record { told_ms: None, ..*record },
+            }));
+        }
+        lessons
+    }
+
+    /// Takes up what was measured before a restart. What speaks of steps that there are no longer, or of
+    /// kinds that are told apart by other facts now, is of no use; neither is what is no number.
+    pub(crate) fn recall(&mut self, lesson: Lesson, set: &ModuleSet) {
+        let Lesson { mut kind, mutation, record } = lesson;
+        let key: Vec<_> = self.told_by.iter().map(|path| kind.remove(path)).collect();
+        let Some(id) = set.mutation_named(&mutation).filter(|_| kind.is_empty()) else { return };
+        if !record.is_sound() {
+            return;
+        }
+        let kind = self.kind_of(key);
+        *self.record(kind, id) = record;
+        self.tell(kind, id, set.mutation(id).cost);
+    }
+
     fn record(&mut self, kind: KindId, mutation: MutationId) -> &mut Record {
         self.kinds[usize::from(kind.0)].records.entry(mutation).or_default()
     }
@@ -207,6 +258,13 @@ impl Learned {
 }
 
 impl Record {
+    /// Whether it can have been measured.
+    fn is_sound(&self) -> bool {
+        let times = [self.mean_ms, self.variance, self.lost_ms];
+        times.iter().all(|time| time.is_finite() && *time >= 0.0)
+            && (0.0..=1.0).contains(&self.failing)
+    }
+
     fn count(&mut self, failed: f64) {
         self.failing += weight(self.done.saturating_add(self.failed)) * (failed - self.failing);
     }

@@ -1,6 +1,6 @@
 //! What the engine is told.
 
-use crate::{Limit, MarkKind, Terms};
+use crate::{Lesson, Limit, MarkKind, Terms};
 use kraken_model::{Change, Document, NodeId};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -57,6 +57,8 @@ pub enum Input {
     },
     /// Other limits hold from now on, for what begins from now on. Those who wait keep their turn.
     Limits(Vec<Limit>),
+    /// What steps took before a restart ([`Engine::lessons`](crate::Engine::lessons)).
+    Recall(Vec<Lesson>),
     /// Time has passed. The first one starts the engine: nothing is dispatched before it, so that
     /// what was kept can be put in place, in any order.
     Tick,

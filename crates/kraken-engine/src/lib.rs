@@ -46,7 +46,7 @@ mod timers;
 
 pub use decide::permitted;
 pub use engine::{Counters, Engine, NodeView, Summary};
-pub use experience::Experience;
+pub use experience::{Experience, Lesson};
 pub use explain::{Expected, Explanation, FailureView};
 pub use input::{Command, DispatchId, Failure, Input};
 pub use journal::{Cause, Entry, What};

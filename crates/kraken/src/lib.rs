@@ -15,6 +15,7 @@ mod health;
 mod host;
 mod journal;
 mod keeper;
+mod lessons;
 mod marks;
 mod module;
 mod past;

@@ -4,13 +4,15 @@ use crate::clock::Clock;
 use crate::host::{Hosted, panic_text};
 use crate::journal::{HAND_OVER, Journal};
 use crate::keeper::Keeper;
+use crate::lessons;
 use crate::marks::{self, KeptMarks};
 use crate::module::{Context, Discovery, Order, Said};
 use crate::past::Moment;
 use crate::runtime::KrakenError;
 use crate::views::View;
 use kraken_engine::{
-    Command, DispatchId, Engine, Entry, Explanation, Failure, Input, Limit, Outlook, Output, What,
+    Command, DispatchId, Engine, Entry, Explanation, Failure, Input, Lesson, Limit, Outlook,
+    Output, What,
 };
 use kraken_model::{Document, Millis, NodeId};
 use kraken_plan::{ModuleSet, Mutation};
@@ -19,6 +21,7 @@ use rustc_hash::FxHashMap;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Place;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 
@@ -60,6 +63,9 @@ pub(crate) enum Request {
 /// How many inputs are taken in a row before requests, time and the end have their turn.
 const BURST: usize = 256;
 
+/// How often it is kept what steps were found to take: what a crash can cost.
+const LESSONS_EVERY: Duration = Duration::from_secs(60);
+
 /// A module's attempt that came to its end.
 type Ended = (DispatchId, Result<(), Failure>);
 
@@ -93,6 +99,8 @@ pub(crate) struct Engineer {
     /// Entries on their way into the journal. Handed over when there is nothing else to do, or enough
     /// of them.
     entries: Vec<Entry>,
+    /// What steps were found to take, as it is kept.
+    lessons: Vec<Lesson>,
 }
 
 impl Engineer {
@@ -126,6 +134,7 @@ impl Engineer {
             revision: 0,
             outputs: Vec::new(),
             entries: Vec::new(),
+            lessons: Vec::new(),
         }
     }
 
@@ -136,13 +145,18 @@ impl Engineer {
         mut discoveries: mpsc::Receiver<Said>,
     ) {
         let stop = self.context.stop.clone();
+        let mut lessons = tokio::time::interval(LESSONS_EVERY);
         loop {
             let wake = self.engine.next_deadline().map(|at| self.clock.instant(at));
             // Every arm is cancel-safe: nothing is taken out of a queue before it is handled.
             let input = tokio::select! {
                 biased;
-                () = stop.cancelled() => return self.hand_over().await,
+                () = stop.cancelled() => {
+                    self.hand_over().await;
+                    return self.keep_lessons().await;
+                }
                 () = self.journal.snapshot_wanted() => { self.snapshot(self.clock.now(), false).await; None }
+                _ = lessons.tick() => { self.keep_lessons().await; None }
                 Some(done) = self.attempts.join_next_with_id() => self.finished(done),
                 Some(request) = requests.recv() => { self.request(request).await; None }
                 Some(said) = discoveries.recv() => Some(said.into()),
@@ -173,6 +187,21 @@ impl Engineer {
             if let Some(input) = input {
                 self.step(input).await;
             }
+        }
+    }
+
+    /// Takes up what steps were found to take before the start.
+    pub(crate) async fn recall(&mut self) -> Result<(), StoreError> {
+        self.lessons = self.keeper.with(lessons::kept).await?;
+        self.step(Input::Recall(self.lessons.clone())).await;
+        Ok(())
+    }
+
+    async fn keep_lessons(&mut self) {
+        let learned = self.engine.lessons();
+        if learned != self.lessons {
+            lessons::keep(&self.keeper, &learned).await;
+            self.lessons = learned;
         }
     }
 

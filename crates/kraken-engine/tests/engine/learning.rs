@@ -1,7 +1,7 @@
 //! What steps take is learned, by kind of hardware.
 
 use crate::words::*;
-use kraken_engine::{Cause, Entry, Output, Role, Settings};
+use kraken_engine::{Cause, Entry, Input, Output, Role, Settings};
 use kraken_model::Path;
 
 fn settings() -> Settings {
@@ -102,4 +102,37 @@ fn failures_on_a_kind_make_a_step_dear_for_all_of_it() {
     }
     let at_last = cost_to_go(&off(&mut bench, "last"));
     assert!(at_last > at_first + 30_000, "{at_first} and then {at_last}");
+}
+
+#[test]
+fn what_was_learned_is_known_after_a_restart_too() {
+    let lessons = fleet().engine.lessons();
+    let text = serde_json::to_string(&lessons).unwrap();
+    let mut bench = Bench::new(settings());
+    bench.input(Input::Recall(serde_json::from_str(&text).unwrap()));
+    bench.input(Input::Tick);
+    assert_eq!(bench.engine.lessons(), lessons);
+    let (slow, text) = expected_to_switch_on(&mut bench, "slow");
+    assert_eq!(slow, 15);
+    assert!(text.contains("(took 15.0 s, give or take 0.0 s, in 6 runs)"), "{text}");
+}
+
+#[test]
+fn what_was_learned_of_other_steps_and_kinds_is_left_behind() {
+    let lesson = |kind: &str, mutation: &str, mean: f64| {
+        serde_json::json!({"kind": {kind: "x"}, "mutation": mutation,
+            "record": {"done": 9, "failed": 0, "mean_ms": mean, "variance": 0.0, "lost_ms": 0.0,
+                       "failing": 0.0}})
+    };
+    let lessons = serde_json::json!([
+        lesson("facts.platform", "power.on", 7000.0),
+        lesson("facts.platform", "gone.step", 7000.0),
+        lesson("facts.other", "power.on", 7000.0),
+        lesson("facts.platform", "power.off", -1.0),
+    ]);
+    let mut bench = Bench::new(settings());
+    bench.input(Input::Recall(serde_json::from_value(lessons).unwrap()));
+    assert_eq!(bench.engine.lessons().len(), 1);
+    bench.input(Input::Tick);
+    assert_eq!(expected_to_switch_on(&mut bench, "x").0, 7);
 }
