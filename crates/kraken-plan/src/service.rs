@@ -136,11 +136,15 @@ impl Service {
     pub fn fields(&self) -> Vec<Field> {
         let values: Vec<Arc<str>> = [UNKNOWN, STOPPED, RUNNING, ERROR].map(Arc::from).into();
         let count = Kind::Int { min: 0, max: i64::MAX };
-        let about = |what: &str| format!("{what} ({})", self.about);
         vec![
             self.field("state", Kind::Variable(values.into()), BOTH, self.about.clone()),
-            self.field("reason", Kind::Text(Format::Any), DSC, about("Why a service does not run")),
-            self.field("restarts", count, DSC, about("How often a service broke off")),
+            self.field("reason", Kind::Text(Format::Any), DSC, "Why it does not run".to_owned()),
+            self.field(
+                "restarts",
+                count,
+                DSC,
+                "How often it broke off since whatever hosts it was started".to_owned(),
+            ),
         ]
     }
 

@@ -53,6 +53,7 @@ mod tests {
         let dsc = document(&[
             ("phys_state", "POWER_ON"),
             ("run_state", "SYNC"),
+            ("services.image.state", "RUNNING"),
             ("image_state", "UPDATE"),
         ]);
         let swap = set.mutation_named("image.swap").unwrap();
