@@ -50,7 +50,8 @@ fn every_planted_bug_is_found_by_the_invariant_that_it_breaks() {
 
 #[test]
 fn a_failing_day_is_shortened_to_what_is_needed_for_the_failure() {
-    let (app, mut day) = plan(0, Size(20));
+    let (seed, _) = found(Bug::HoldForgotten).unwrap();
+    let (app, mut day) = plan(seed, Size(20));
     day.bug = Some(Bug::HoldForgotten);
     let shortest = shrink(&day, || app.clone());
     assert!(shortest.happenings.len() <= 4, "{:?}", shortest.happenings);
