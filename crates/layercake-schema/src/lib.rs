@@ -24,7 +24,7 @@ pub use facts::{
 pub use foreseen::foreseen;
 pub use kraken_model::{DurationError, format_duration, parse_duration};
 pub use mutations::mutations;
-pub use services::{SERVICES, image_service};
+pub use services::{SERVICES, image_service, service_state};
 pub use timing::{Timing, TimingError};
 pub use variables::{boot_state, busy, image_state, phys_state, run_state};
 pub use withheld::{node_knows, node_mutations, withheld};

@@ -6,6 +6,17 @@ use kraken_plan::{Guard, Retry, Service};
 /// The services that a node has, by the names of their modules.
 pub const SERVICES: &[&str] = &[module::IMAGE];
 
+/// Whether a service runs. Written by the node.
+pub mod service_state {
+    pub use kraken_plan::service::{ERROR, RUNNING, STOPPED, UNKNOWN};
+
+    /// The address of the variable, for the service of a name.
+    #[must_use]
+    pub fn path(name: &str) -> kraken_model::Path {
+        kraken_plan::Service::path(name, "state")
+    }
+}
+
 /// The image service. While it is stopped, system images run on as they are, and nobody looks after them:
 /// none is started, changed or stopped, and what becomes of them is not known.
 #[must_use]
