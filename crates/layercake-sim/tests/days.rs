@@ -41,12 +41,13 @@ fn whether_it_is_checked_makes_no_difference_to_a_day() {
 }
 
 #[test]
-fn services_that_break_off_are_restarted_by_plan_and_those_not_wanted_are_stopped() {
+fn services_are_started_and_restarted_by_plan_stopped_by_cfg_and_disturb_no_image() {
     let app = Layercake::new(Duration::from_secs(2));
     let (_, plan) = plan(1, Size(5));
     let broken = What::Blow { blow: Blow::Service, first: 0, count: 2, lasts: Duration::ZERO };
     let unattended = What::Operator(Word::Want(4, Wish::Unattended));
-    let happenings = [(120_000, broken), (130_000, unattended)]
+    let killed = What::AgentCrash { node: 3 };
+    let happenings = [(120_000, broken), (125_000, killed), (130_000, unattended)]
         .map(|(at, what)| Happening { at: Millis(at), what })
         .into();
     let plan = Plan { happenings, faults_end: Millis(140_000), trace: usize::MAX, ..plan };
@@ -56,8 +57,10 @@ fn services_that_break_off_are_restarted_by_plan_and_those_not_wanted_are_stoppe
         let begin = format!("on {node}: Done {{ mutation: \"service.{step}-image\"");
         outcome.trace.iter().filter(|line| line.contains(&begin)).count()
     };
-    let steps = [0, 1, 4].map(|node| ["start", "restart", "stop"].map(|step| done(node, step)));
-    assert_eq!(steps, [[1, 1, 0], [1, 1, 0], [1, 0, 1]]);
+    let steps =
+        [0, 1, 2, 3, 4].map(|node| ["start", "restart", "stop"].map(|step| done(node, step)));
+    // Of a new agent, nothing is assumed.
+    assert_eq!(steps, [[1, 1, 0], [1, 1, 0], [1, 0, 0], [2, 0, 0], [1, 0, 1]]);
     // What ran goes on: no image was started anew.
     let started = |line: &&String| line.contains("Done { mutation: \"image.start\"");
     assert_eq!(outcome.trace.iter().filter(started).count(), 5);
