@@ -22,7 +22,7 @@ pub const STOPPED: &str = "STOPPED";
 /// It runs.
 pub const RUNNING: &str = "RUNNING";
 
-/// It broke off, or could not be started again.
+/// It broke off, or could not be started.
 pub const ERROR: &str = "ERROR";
 
 /// What a service is expected to take to say how it is, to start or to stop.

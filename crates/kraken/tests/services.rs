@@ -323,16 +323,23 @@ async fn one_that_broke_off_and_is_not_wanted_stays_where_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_cannot_be_opened_is_tried_again_and_its_reason_is_told() {
+async fn one_that_cannot_be_opened_is_in_error_with_its_reason_and_tried_again() {
     let house = House::start(3).await;
     house.want(&[("room", "WARM")]).await;
     house.until("room", Some("WARM")).await;
-    assert_eq!(house.text(REASON), None);
-    let is_last = |what: &What| matches!(what, What::Failed { failures: 3, .. });
-    let events = house.events(is_last).await;
-    let said = |event: &Event| matches!(&event.entry.what, What::Failed { reason, .. } if &**reason == "no oil");
-    assert_eq!(events.iter().filter(|event| said(event)).count(), 3);
-    assert!(events.iter().any(|event| tells(&event.entry.what, REASON, "no oil")));
+    assert_eq!([STATE, REASON].map(|path| house.text(path)), [Some("RUNNING".to_owned()), None]);
+    assert_eq!((house.heating.openings(), house.status().restarts), (1, 0));
+    let events = house.events(is_converged).await;
+    let so = |path, text| events.iter().any(|event| tells(&event.entry.what, path, text));
+    assert!(so(STATE, "ERROR") && so(REASON, "no oil"));
+    // However the first attempt ended, those to restart it failed, and were met like any failure.
+    let failed = |event: &Event| match &event.entry.what {
+        What::Failed { mutation, reason, .. } => {
+            &**mutation == "service.restart-heating" && &**reason == "no oil"
+        }
+        _ => false,
+    };
+    assert_eq!(events.iter().filter(|event| failed(event)).count(), 2);
     house.end().await;
 }
 

@@ -60,6 +60,8 @@ impl Layercake {
         match ask {
             Ask::Discover => {}
             Ask::Start | Ask::Restart if deeds.random.below(FAILS) == 0 => {
+                machine.service = ImageService::Broken;
+                self.report_service(machine, deeds);
                 deeds.answer(task.order, Err("it cannot be opened"));
                 return;
             }

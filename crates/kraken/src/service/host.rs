@@ -161,7 +161,10 @@ impl ServiceHost {
         let found = match opened {
             Ok(found) => found,
             Err(failure) => {
-                self.change(|life| life.reason = Some(told(&failure.reason)));
+                self.change(|life| {
+                    (life.state, life.reason) = (ERROR, Some(told(&failure.reason)));
+                });
+                self.hosted.context.health().inspect(|health| health.trouble(&failure.reason));
                 self.tell(Vec::new()).await;
                 return Err(failure);
             }
