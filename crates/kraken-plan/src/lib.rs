@@ -26,6 +26,7 @@ mod obstacles;
 mod policy;
 mod reach;
 mod search;
+pub mod service;
 mod set;
 
 pub use cache::{PolicyCache, PolicyId};
@@ -37,4 +38,5 @@ pub use graph::{Edge, Graph, Values};
 pub use group::MAX_VISITED;
 pub use mutation::{Context, Effect, Fallback, Guard, Mutation, Retry, Test};
 pub use policy::{Policy, Step};
+pub use service::Service;
 pub use set::{Facts, Goal, ModuleSet, MutationId, State, VarId, Variable, Watched};

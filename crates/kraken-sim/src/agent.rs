@@ -79,6 +79,7 @@ impl<A: Application> Fleet<A> {
         if let Some(checker) = &mut self.checker {
             checker.node_is(n, &Document::new());
         }
+        self.ask(n, None, |app, machine, _| app.revives(machine));
         self.tell(|fleet| format!("{}: its agent starts", fleet.nodes[n].id));
         for module in self.modules.clone() {
             self.ask(n, None, |app, machine, deeds| app.begin(machine, &module, deeds));
@@ -191,7 +192,8 @@ impl<A: Application> Fleet<A> {
         agent.child.joined(now, keys, welcome, &mut outputs);
         self.nodes[n].resume = Some(welcome.resume.clone());
         self.child_said(n, outputs);
-        let joined = self.app.joined();
+        let mut joined = self.app.joined();
+        joined.extend(self.app.services(&self.nodes[n].machine));
         self.agent_found(n, joined, "agent".into());
     }
 

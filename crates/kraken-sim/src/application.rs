@@ -42,6 +42,9 @@ pub trait Application {
     /// What is known of a node that has joined.
     fn joined(&self) -> Vec<Change>;
 
+    /// What a node tells of its services together with its having joined.
+    fn services(&self, machine: &Self::Machine) -> Vec<Change>;
+
     /// What is known of a node that has left.
     fn left(&self) -> Vec<Change>;
 
@@ -50,6 +53,9 @@ pub trait Application {
 
     /// A machine that nobody has touched yet.
     fn machine(&self, node: usize) -> Self::Machine;
+
+    /// A node's agent begins a new life. Of what lived in the one before, nothing is left.
+    fn revives(&self, machine: &mut Self::Machine);
 
     /// A module begins to look after a machine, on the parent or on the node itself: at the start,
     /// and again after a crash.
@@ -98,6 +104,8 @@ pub enum Side {
 pub enum Wish {
     /// That it does what it is there for, the n-th variant of it.
     Runs(u8),
+    /// That what runs on it runs on, and its services are stopped.
+    Unattended,
     /// That it is off.
     Off,
 }
@@ -141,6 +149,8 @@ pub enum Blow {
     Slow,
     /// What it runs ends by itself.
     Work,
+    /// A service of its agent breaks off.
+    Service,
 }
 
 /// What an application wants done, in order.

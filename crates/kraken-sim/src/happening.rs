@@ -137,7 +137,7 @@ pub fn draw(seed: u64, day: &Day) -> Vec<Happening> {
     all
 }
 
-const KINDS: u64 = 20;
+const KINDS: u64 = 21;
 
 /// One thing of a kind, over at the latest when `left` milliseconds have passed.
 fn one(kind: u64, random: &mut Random, day: &Day, left: u64) -> What {
@@ -177,6 +177,7 @@ fn one(kind: u64, random: &mut Random, day: &Day, left: u64) -> What {
             };
             What::Noise { noise, lasts: long }
         }
+        15 => blow(Blow::Service, node, some.min(3), short),
         _ => What::Operator(word(random, node)),
     }
 }
@@ -191,6 +192,7 @@ fn word(random: &mut Random, node: usize) -> Word {
         7 => Word::Free(node),
         8 => Word::Retry(node),
         9 | 10 => Word::Want(node, Wish::Off),
+        11 => Word::Want(node, Wish::Unattended),
         _ => Word::Want(node, Wish::Runs(random.below(3) as u8)),
     }
 }

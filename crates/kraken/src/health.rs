@@ -29,6 +29,8 @@ pub enum ModuleState {
     BackOff,
     /// It has nothing more to watch. It still takes steps.
     Idle,
+    /// It is a service, and nothing needs it.
+    Stopped,
 }
 
 /// How a module is, for a person.
@@ -124,6 +126,10 @@ impl Health {
         if refused.is_power_of_two() {
             tracing::warn!(module, refused, reason, "refused what a module discovered");
         }
+    }
+
+    pub(crate) fn stopped(&self) {
+        self.change(|status| status.state = ModuleState::Stopped);
     }
 
     pub(crate) fn idle(&self) {

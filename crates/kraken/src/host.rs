@@ -1,4 +1,5 @@
-//! Hosting modules: what each of them may say, and its being started again when it broke off.
+//! Hosting modules: what each of them may say, and its being started again when it broke off. Those
+//! that are services are started and stopped by the planner instead.
 
 use crate::health::{Health, ModuleState, ModuleStatus, Pauses};
 use crate::module::{Context, Module};
@@ -16,7 +17,7 @@ use tokio::task::{JoinError, JoinSet};
 const PLACES: usize = 256;
 
 /// How long a module may take to end when the application does.
-const GRACE: Duration = Duration::from_secs(5);
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
 
 /// A module that runs here, and what it sees of the application.
 #[derive(Clone)]

@@ -5,6 +5,9 @@
 //! say what nodes should be, with [`Kraken::configure`]; modules say what nodes are, with
 //! [`Context::discover`]; and the engine has modules take the steps in between, for ever.
 //!
+//! A module may be a [`Service`]: then it runs only while the state of its node says so, and the planner
+//! starts it when something needs it, restarts it and stops it.
+//!
 //! Promises: what was acknowledged is durable; a module that fails, hangs, panics, floods or lies
 //! costs its own nodes' attempts and nothing else ([`Kraken::hosted`] tells how each one is); after a crash the application goes on where it was, and nodes
 //! that were running are adopted, not restarted.
@@ -20,6 +23,7 @@ mod marks;
 mod module;
 mod past;
 mod runtime;
+mod service;
 mod sync;
 mod tls;
 mod turn;
@@ -39,6 +43,7 @@ pub use kraken_engine::{LimitWait, NodePlan, Outlook, Plan, PlanSummary, Planned
 pub use module::{Context, Discovery, Module, Order};
 pub use past::{Past, PastError, Then};
 pub use runtime::{Kraken, KrakenError, Options, Tasks};
+pub use service::Service;
 pub use sync::{Agent, AgentError, AgentOptions, LogLine};
 #[cfg(feature = "parent")]
 pub use sync::{OnLog, SyncError, SyncOptions, SyncParent, ToldCfg};

@@ -2,6 +2,7 @@
 
 use crate::health::Health;
 use crate::host::Desk;
+use crate::service::Service;
 use crate::views::{Subscription, Views};
 use async_trait::async_trait;
 use kraken_engine::{DispatchId, Failure, Input};
@@ -28,6 +29,12 @@ pub trait Module: Send + Sync + 'static {
     /// those are its own anyway. Whatever else it says is refused.
     fn discovers(&self, _path: &Path) -> bool {
         false
+    }
+
+    /// What it is as a service of a node, if it is one: then it runs only while the planner has it run.
+    /// Any other runs for as long as the application does.
+    fn service(&self) -> Option<&dyn Service> {
+        None
     }
 
     /// Watches the world for as long as the application runs, and reports what it finds through
@@ -114,7 +121,17 @@ impl Context {
     /// Reports what was found out about a node. Waits while the engine is busy, so a module cannot
     /// flood it; does nothing once the application has ended. What is not the module's to discover,
     /// or of a node that is not there, is refused and counted.
-    pub async fn discover(&self, node: &NodeId, mut changes: Vec<Change>) {
+    pub async fn discover(&self, node: &NodeId, changes: Vec<Change>) {
+        self.discover_with(node, changes, Vec::new()).await;
+    }
+
+    /// The same, together with what the runtime itself says of the module.
+    pub(crate) async fn discover_with(
+        &self,
+        node: &NodeId,
+        mut changes: Vec<Change>,
+        of_runtime: Vec<Change>,
+    ) {
         let mut place = None;
         if let Some(desk) = &self.desk {
             changes.retain(|change| {
@@ -124,6 +141,7 @@ impl Context {
                 }
                 may
             });
+            changes.extend(of_runtime);
             if changes.is_empty() {
                 return;
             }
@@ -138,6 +156,11 @@ impl Context {
         if self.discoveries.send(Said { discovery, _place: place }).await.is_err() {
             tracing::debug!(module = %self.by, %node, "discovery after the end");
         }
+    }
+
+    /// Whether a value at this address is the module's to discover.
+    pub(crate) fn may_discover(&self, path: &Path) -> bool {
+        self.desk.as_ref().is_some_and(|desk| desk.may_discover(path))
     }
 
     /// Everything that changes, beginning with every node that there is.

@@ -7,11 +7,12 @@ use crate::journal::{self, Event, Events, Journal};
 use crate::keeper::Keeper;
 use crate::module::{Context, Discovery, Module};
 use crate::past::{self, PastError, Then};
+use crate::service::Services;
 use crate::turn::{Engineer, Request};
 use crate::views::Views;
 use kraken_engine::{Command, Engine, Explanation, InUse, Input, Limit, Outlook, Settings};
 use kraken_model::{Change, Document, Invalid, Millis, NodeId, Registry, Side};
-use kraken_plan::ModuleSet;
+use kraken_plan::{ModuleSet, Service};
 use kraken_store::{Store, StoreError};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -50,6 +51,7 @@ pub struct Kraken {
     registry: Arc<Registry>,
     modules: Arc<ModuleSet>,
     hosted: Arc<[Hosted]>,
+    services: Arc<Services>,
     stop: CancellationToken,
     clock: Clock,
     in_use: InUse,
@@ -89,6 +91,9 @@ pub enum KrakenError {
         /// The present one.
         now: u64,
     },
+    /// A service is hosted, and its module set does not know it.
+    #[error("{0} is a service, and no mutation moves services.{0}.state")]
+    NoService(String),
     /// There is no such node.
     #[error("there is no node {0}")]
     NoNode(NodeId),
@@ -110,6 +115,9 @@ impl Kraken {
     /// When what was kept cannot be read.
     pub async fn start(options: Options) -> Result<(Self, Tasks), KrakenError> {
         let Options { registry, modules, hosted, keeper, mut settings } = options;
+        if let Some(name) = undeclared(&hosted, &modules) {
+            return Err(KrakenError::NoService(name));
+        }
         let loaded = keeper
             .with(|store| Ok((store.open_epoch()?, store.load()?)))
             .await
@@ -131,8 +139,14 @@ impl Kraken {
             discoveries: discoveries.clone(),
             desk: None,
         };
-        let hosted: Arc<[Hosted]> =
-            hosted.into_iter().map(|module| Hosted::new(module, &modules, &context)).collect();
+        let host = |module| Hosted::new(module, &modules, &context);
+        let mut hosted: Vec<Hosted> = hosted.into_iter().map(host).collect();
+        let (services, hosts) = Services::of(&hosted, clock);
+        let services = Arc::new(services);
+        if !hosts.is_empty() {
+            hosted.push(Hosted::new(Arc::clone(&services) as Arc<dyn Module>, &modules, &context));
+        }
+        let hosted: Arc<[Hosted]> = hosted.into();
 
         let engine = Engine::new(settings, Arc::clone(&modules), Arc::clone(&registry));
         let mut engineer = Engineer::new(
@@ -160,8 +174,11 @@ impl Kraken {
         let mut tasks = JoinSet::new();
         tasks.spawn(engineer.run(requests_in, discoveries_in));
         tasks.spawn(checkpoint(Arc::clone(&views), keeper.clone(), stop.clone()));
-        for module in hosted.iter() {
+        for module in hosted.iter().filter(|hosted| hosted.module.service().is_none()) {
             tasks.spawn(module.clone().keep_running());
+        }
+        for host in hosts {
+            tasks.spawn(host.keep());
         }
         let kraken = Self {
             requests,
@@ -171,6 +188,7 @@ impl Kraken {
             registry,
             modules,
             hosted,
+            services,
             stop,
             clock,
             in_use,
@@ -321,6 +339,12 @@ impl Kraken {
         self.hosted.iter().filter_map(Hosted::status).collect()
     }
 
+    /// What the services of a node are that run here: to be told together with whatever makes that known.
+    #[must_use]
+    pub fn services(&self, node: &NodeId) -> Vec<Change> {
+        self.services.on(node)
+    }
+
     /// The store, for what an application keeps besides documents.
     #[must_use]
     pub fn keeper(&self) -> &Keeper {
@@ -435,6 +459,17 @@ impl Tasks {
             std::panic::resume_unwind(error.into_panic());
         }
     }
+}
+
+/// A service that the planner could never start, if there is one.
+fn undeclared(hosted: &[Arc<dyn Module>], modules: &ModuleSet) -> Option<String> {
+    let moves = |name: &str| {
+        let state = Service::path(name, "state");
+        let mut effects = modules.mutations().flat_map(|(_, mutation)| &mutation.effects);
+        effects.any(|effect| effect.variable == state)
+    };
+    let mut services = hosted.iter().filter(|module| module.service().is_some());
+    services.find(|module| !moves(module.name())).map(|module| module.name().to_owned())
 }
 
 /// Keeps what was discovered, so that a start after a crash knows which nodes were running. It is

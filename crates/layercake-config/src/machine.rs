@@ -4,7 +4,8 @@ use crate::sections::ImageValues;
 use crate::template::{Variables, is_template, render};
 use kraken_model::{Document, Kind, Path, Registry, Side, Value};
 use kraken_yaml::{Data, Node, Pos, Report};
-use layercake_schema::{image_state, phys_state, run_state};
+use layercake_schema::service_state::{self, RUNNING, STOPPED};
+use layercake_schema::{SERVICES, image_state, module, phys_state, run_state};
 use std::collections::BTreeMap;
 
 /// What one layer says, in the order of the file: address, place, value.
@@ -13,11 +14,14 @@ pub(crate) struct Layer {
     pub(crate) facts: Vec<(String, Pos, Node)>,
     pub(crate) power: Option<bool>,
     pub(crate) images: Option<Vec<String>>,
+    /// Which services are to run, or not to; of others only what needs them says so.
+    pub(crate) services: BTreeMap<&'static str, bool>,
 }
 
 /// The parts of a node that a layer may speak of.
-const PARTS: &[&str] =
-    &["arch", "platform", "location", "labels", "power", "boot", "net", "want", "images"];
+const PARTS: &[&str] = &[
+    "arch", "platform", "location", "labels", "power", "boot", "net", "want", "images", "services",
+];
 
 /// What may be said of a node because a module out of process declares it.
 fn parts_of_others(registry: &Registry) -> impl Iterator<Item = &str> + Clone {
@@ -48,6 +52,7 @@ impl Layer {
             match key.as_str() {
                 "want" => layer.want(node, &place, images, report),
                 "images" => layer.runs(node, &place, images, report),
+                "services" => layer.serves(node, &place, report),
                 key if PARTS.contains(&key) || others.clone().any(|other| other == key) => {
                     layer.flatten(key, &place, *at, node, registry, report);
                 }
@@ -66,24 +71,23 @@ impl Layer {
     ) {
         report.known(node, path, &["power", "image", "images"]);
         if let Some(power) = node.get("power") {
-            self.power = match power.text() {
-                Some("on" | "true") => Some(true),
-                Some("off" | "false") => Some(false),
-                _ => {
-                    report.add(
-                        power.at,
-                        &format!("{path}.power"),
-                        "power is neither on nor off",
-                        "a machine is one of both",
-                        "",
-                    );
-                    None
-                }
-            };
+            let why = "a machine is one of both";
+            self.power = switch(power, &format!("{path}.power"), "power", why, report);
         }
         for key in ["image", "images"] {
             if let Some(list) = node.get(key) {
                 self.runs(list, &format!("{path}.{key}"), images, report);
+            }
+        }
+    }
+
+    fn serves(&mut self, node: &Node, path: &str, report: &mut Report) {
+        report.known(node, path, SERVICES);
+        for name in SERVICES {
+            let Some(said) = node.get(name) else { continue };
+            let why = "a service is stopped when it is off; when nothing is said it runs while it is needed";
+            if let Some(on) = switch(said, &format!("{path}.{name}"), name, why, report) {
+                self.services.insert(name, on);
             }
         }
     }
@@ -165,6 +169,18 @@ impl Layer {
     }
 }
 
+/// On or off.
+fn switch(node: &Node, path: &str, what: &str, why: &str, report: &mut Report) -> Option<bool> {
+    match node.text() {
+        Some("on" | "true") => Some(true),
+        Some("off" | "false") => Some(false),
+        _ => {
+            report.add(node.at, path, format!("{what} is neither on nor off"), why, "");
+            None
+        }
+    }
+}
+
 /// The document that the layers of one node come to, the last over the ones before it.
 pub(crate) fn document(
     layers: &[&Layer],
@@ -205,8 +221,17 @@ pub(crate) fn document(
     );
     if power {
         put(&mut document, run_state::PATH, run_state::SYNC.into(), here, registry, report);
-        let state = if runs.is_empty() { image_state::IDLE } else { image_state::ACTIVE };
-        put(&mut document, image_state::PATH, state.into(), here, registry, report);
+        let services: BTreeMap<&str, bool> =
+            layers.iter().flat_map(|l| &l.services).map(|(name, on)| (*name, *on)).collect();
+        for (name, on) in &services {
+            let (path, state) = (service_state::path(name), if *on { RUNNING } else { STOPPED });
+            put(&mut document, path.as_str(), state.into(), here, registry, report);
+        }
+        // Without its service nothing is known of the images, so nothing can be wanted of them.
+        if services.get(module::IMAGE) != Some(&false) {
+            let state = if runs.is_empty() { image_state::IDLE } else { image_state::ACTIVE };
+            put(&mut document, image_state::PATH, state.into(), here, registry, report);
+        }
     }
     for (at, values) in runs.iter().filter_map(|name| images.get(name)) {
         for (address, value) in values {

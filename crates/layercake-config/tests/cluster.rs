@@ -159,6 +159,40 @@ nodes: {{x1: {{labels: {{d: 4}}}}, x2: {{}}}}\n"
 }
 
 #[test]
+fn services_run_while_they_are_needed_unless_a_layer_says_otherwise() {
+    let text = format!(
+        "{HEAD}defaults: {{images: [web]}}
+groups: {{quiet: {{nodes: 'x[2-4]', services: {{image: off}}}}}}
+nodes: {{x1: {{}}, x2: {{}}, x3: {{services: {{image: on}}}}, x4: {{want: {{power: off}}}}}}\n"
+    );
+    let cluster = read(&text).unwrap();
+    let wanted = |node: &str| {
+        let doc = &cluster.nodes[node];
+        let text = |path| doc.text(path).unwrap_or("-");
+        [text("run_state"), text("services.image.state"), text("image_state")].join(" ")
+    };
+    assert_eq!(wanted("x1"), "SYNC - ACTIVE");
+    // What is not looked after cannot be wanted to be anything, but it is still what runs there.
+    assert_eq!(wanted("x2"), "SYNC STOPPED -");
+    assert_eq!(cluster.nodes["x2"].names("images"), ["web"]);
+    assert_eq!(wanted("x3"), "SYNC RUNNING ACTIVE");
+    assert_eq!(wanted("x4"), "- - -");
+}
+
+#[test]
+fn a_service_that_there_is_not_and_one_that_is_neither_on_nor_off_are_refused() {
+    let text = format!(
+        "{HEAD}defaults: {{services: {{image: STOPPED}}}}\nnodes: {{x1: {{services: {{imag: off}}}}}}\n"
+    );
+    let said = said(&text);
+    assert_eq!(said.len(), 2, "{said:#?}");
+    assert!(said[0].starts_with("c.yaml:4:30: image is neither on nor off"), "{}", said[0]);
+    let unknown =
+        "unknown key \"imag\": nothing of this name belongs here; did you mean \"image\"?";
+    assert!(said[1].ends_with(unknown), "{}", said[1]);
+}
+
+#[test]
 fn limits_are_on_steps_and_on_what_is_unavailable_for_groups_and_values() {
     let text = format!(
         "{HEAD}groups: {{ front: {{ nodes: 'x1' }} }}

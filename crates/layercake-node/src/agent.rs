@@ -5,7 +5,7 @@ mod images;
 use crate::image::{ImageService, Progress, ServiceConfig};
 use crate::init;
 use crate::{network, seed};
-use images::ImageModule;
+use images::{ImageModule, Open};
 use kraken::{Agent, AgentOptions, KeyPin, LogLine, chain};
 use kraken_model::{Change, NodeId, Path, Registry};
 use kraken_plan::ModuleSet;
@@ -71,12 +71,9 @@ async fn serve() -> Result<(), Box<dyn Error>> {
     .await??;
 
     let (lines, logs) = mpsc::channel(LINES);
-    let mut config = ServiceConfig::of_node(seed.image_base.clone());
-    config.on_progress = tell_progress(lines.clone());
-    let service = ImageService::open(config)?;
-    forward_logs(&service, lines)?;
     let node = NodeId::new(&seed.node)?;
-    let agent = Agent::start(options(&seed, node.clone(), service.clone(), logs)?).await?;
+    let images = Arc::new(ImageModule::new(node.clone(), image_service(&seed, &lines), lines));
+    let agent = Agent::start(options(&seed, node.clone(), Arc::clone(&images), logs)?).await?;
     let kraken = agent.kraken().clone();
     let facts = layer0(&seed)?;
     // Known from the first moment on; said to the parent as soon as there is one.
@@ -93,14 +90,24 @@ async fn serve() -> Result<(), Box<dyn Error>> {
     });
     agent.run(stop).await;
     // Asked to end: the machine is going down, and images end in order rather than with it.
-    service.reconcile(&[]).await?;
+    images.end_images().await?;
     Ok(())
+}
+
+/// How the image service of this node is opened.
+fn image_service(seed: &Seed, lines: &mpsc::Sender<LogLine>) -> Open {
+    let (base, lines) = (seed.image_base.clone(), lines.clone());
+    Arc::new(move || {
+        let mut config = ServiceConfig::of_node(base.clone());
+        config.on_progress = tell_progress(lines.clone());
+        ImageService::open(config)
+    })
 }
 
 fn options(
     seed: &Seed,
     node: NodeId,
-    service: ImageService,
+    images: Arc<ImageModule>,
     logs: mpsc::Receiver<LogLine>,
 ) -> Result<AgentOptions, Box<dyn Error>> {
     let registry = Registry::new(layercake_schema::schemas())?;
@@ -113,7 +120,7 @@ fn options(
     let set = |path, value: &str| Change::set(Path::known(path), value);
     let has_power = set(phys_state::PATH, phys_state::POWER_ON);
     Ok(AgentOptions {
-        node: node.clone(),
+        node,
         boot_id: seed.boot_id.clone(),
         parents: seed.parents.iter().map(|parent| parent.addr).collect(),
         pin,
@@ -121,7 +128,7 @@ fn options(
         resume: RESUME_PATH.into(),
         registry: Arc::new(registry),
         modules: Arc::new(modules),
-        hosted: vec![Arc::new(ImageModule::new(node, service))],
+        hosted: vec![images],
         joined: vec![has_power.clone(), set(run_state::PATH, run_state::SYNC)],
         left: vec![has_power, set(run_state::PATH, run_state::INIT)],
         node_owns: Arc::new(layercake_schema::node_owns),
@@ -149,20 +156,6 @@ fn layer0(seed: &Seed) -> Result<Vec<Change>, Box<dyn Error>> {
         facts.push(set("layer0.last_panic", words));
     }
     Ok(facts)
-}
-
-/// Passes what containers print on to the parent.
-fn forward_logs(service: &ImageService, lines: mpsc::Sender<LogLine>) -> std::io::Result<()> {
-    let mut printed = service.follow_logs()?;
-    tokio::spawn(async move {
-        while let Some(line) = printed.recv().await {
-            let stream = line.name.as_str().into();
-            if lines.send(LogLine { stream, line: line.line.text }).await.is_err() {
-                return;
-            }
-        }
-    });
-    Ok(())
 }
 
 /// Says now and then how far the fetch of an image is.

@@ -1,6 +1,6 @@
 //! What may stand in a node's documents.
 
-use crate::{boot_state, busy, image_state, phys_state, run_state};
+use crate::{Timing, boot_state, busy, image_service, image_state, phys_state, run_state};
 use kraken_model::{Field, Format, Kind, Pattern, Schema, Side};
 
 /// The ways of switching a machine.
@@ -31,7 +31,7 @@ const COUNT: Kind = Kind::Int { min: 0, max: i64::MAX };
 /// Every schema of Layercake.
 #[must_use]
 pub fn schemas() -> Vec<Schema> {
-    vec![base(), net(), boot(), power(), images(), layer0()]
+    vec![base(), net(), boot(), power(), images(), services(), layer0()]
 }
 
 fn schema(name: &str, fields: Vec<Field>) -> Schema {
@@ -251,6 +251,10 @@ fn images() -> Schema {
     )
 }
 
+fn services() -> Schema {
+    schema("services", image_service(&Timing::default()).fields())
+}
+
 fn layer0() -> Schema {
     schema(
         "layer0",
@@ -292,7 +296,7 @@ mod tests {
         for (schema, field) in registry.fields() {
             assert!(!field.about.is_empty(), "{schema}: {}", field.pattern);
         }
-        assert_eq!(registry.variables().count(), 5);
+        assert_eq!(registry.variables().count(), 6);
     }
 
     #[test]

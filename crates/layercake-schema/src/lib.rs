@@ -13,6 +13,7 @@
 mod facts;
 mod foreseen;
 mod mutations;
+mod services;
 mod timing;
 mod variables;
 mod withheld;
@@ -23,6 +24,7 @@ pub use facts::{
 pub use foreseen::foreseen;
 pub use kraken_model::{DurationError, format_duration, parse_duration};
 pub use mutations::mutations;
+pub use services::{SERVICES, image_service, service_state};
 pub use timing::{Timing, TimingError};
 pub use variables::{boot_state, busy, image_state, phys_state, run_state};
 pub use withheld::{PERMITTED, node_knows, node_mutations, withheld};
@@ -35,13 +37,13 @@ pub mod module {
     pub const BOOT: &str = "boot";
     /// Keeps parent and node in step.
     pub const SYNC: &str = "sync";
-    /// Runs system images.
+    /// Runs system images; a service of the node.
     pub const IMAGE: &str = "image";
 }
 
 /// What a node says of itself; everything else is said of it by its parent.
 const NODE_OWNS: &[&str] =
-    &[image_state::PATH, "image_reason", "images", "layer0", "arch", "platform"];
+    &[image_state::PATH, "image_reason", "images", "services", "layer0", "arch", "platform"];
 
 /// Whether the node itself is the one who discovers the value at an address.
 #[must_use]

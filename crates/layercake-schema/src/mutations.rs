@@ -1,6 +1,6 @@
 //! The steps from a machine without power to a running image, and back.
 
-use crate::{Timing, boot_state, busy, image_state, module, phys_state, run_state};
+use crate::{Timing, boot_state, busy, image_service, image_state, module, phys_state, run_state};
 use kraken_plan::{Context, Guard, Mutation, Retry};
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ pub fn mutations(timing: &Timing) -> Vec<Mutation> {
     all.extend(boot(timing));
     all.extend(sync(timing));
     all.extend(image(timing));
+    all.extend(image_service(timing).mutations());
     all
 }
 
@@ -148,6 +149,7 @@ fn image(timing: &Timing) -> Vec<Mutation> {
         Mutation::new(module::IMAGE, name, Context::Node)
             .moves(image_state::PATH, from, to)
             .requires(is_synced())
+            .requires(image_service(timing).runs())
             .timeout(timing.image_start)
             .cost(timing.expected_image_start)
             .retry(forever(timing))

@@ -85,6 +85,7 @@ timing! {
     expected_image_stop = 10_000, "How long images are expected to take to stop";
     hello = 2_000, "How long a node waits between two hellos";
     silent = 45_000, "How long a node may not be heard from, at the least, before it counts as silent and may be power-cycled";
+    service = 120_000, "How long a service of a node may take to start or to stop, with the pause before one that broke off is started again";
     retry = 5_000, "The pause after the first failure of a step; it doubles with every further one";
     retry_cap = 300_000, "The longest pause after a failure";
 }

@@ -55,8 +55,12 @@ mod tests {
     fn a_node_takes_no_step_that_is_withheld_and_all_others() {
         let registry = Registry::new(crate::schemas()).unwrap();
         let set = ModuleSet::new(&registry, node_mutations(&Timing::default())).unwrap();
-        let dsc =
-            document(&[("phys_state", "POWER_ON"), ("run_state", "SYNC"), ("image_state", "IDLE")]);
+        let dsc = document(&[
+            ("phys_state", "POWER_ON"),
+            ("run_state", "SYNC"),
+            ("services.image.state", "RUNNING"),
+            ("image_state", "IDLE"),
+        ]);
         let start = set.mutation_named("image.start").unwrap();
         let mut cfg = document(&[("image_state", "ACTIVE")]);
         let applies = |cfg: &Document| set.applies(start, set.state(&dsc), set.facts(cfg, &dsc));

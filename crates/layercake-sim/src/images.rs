@@ -2,6 +2,7 @@
 
 use crate::machine::{Layercake, Machine, Stage, set};
 use crate::power::REASON;
+use crate::services::ImageService;
 use kraken_model::{Change, Path};
 use kraken_sim::{Deeds, Side, Task};
 use layercake_schema::image_state;
@@ -10,8 +11,16 @@ use std::time::Duration;
 impl Layercake {
     /// Says how the images are, in view of what the node's cfg wants.
     pub(crate) fn report_images(&self, machine: &Machine, deeds: &mut Deeds<'_>) {
-        if machine.stage != Stage::Up {
-            return;
+        if machine.stage == Stage::Up && machine.service == ImageService::Running {
+            deeds.find(Side::Node, self.images_found(machine), &self.names().image);
+        }
+    }
+
+    /// How the images are, or that nobody looks after them.
+    pub(crate) fn images_found(&self, machine: &Machine) -> Vec<Change> {
+        const TOLD: [&str; 2] = ["images.web.state", "images.web.digest"];
+        if machine.service != ImageService::Running {
+            return TOLD.map(|path| Change::remove(Path::known(path))).into();
         }
         let wanted = machine.cfg.text("images.web.digest");
         let running = machine.images.as_deref();
@@ -23,8 +32,7 @@ impl Layercake {
             (Some(_), _) => image_state::UPDATE,
         };
         let mut found = vec![set(image_state::PATH, state)];
-        let told = [("images.web.state", "running"), ("images.web.digest", running.unwrap_or(""))];
-        for (path, value) in told {
+        for (path, value) in TOLD.into_iter().zip(["running", running.unwrap_or("")]) {
             found.push(match running {
                 Some(_) => set(path, value),
                 None => Change::remove(Path::known(path)),
@@ -33,7 +41,7 @@ impl Layercake {
         if machine.boasts {
             found.push(set(REASON, "a node knows nothing of that"));
         }
-        deeds.find(Side::Node, found, &self.names().image);
+        found
     }
 
     /// Carries out an order about images.
@@ -43,6 +51,10 @@ impl Layercake {
         task: Task<'_>,
         deeds: &mut Deeds<'_>,
     ) {
+        if machine.service != ImageService::Running {
+            deeds.answer(task.order, Err("the image service does not run"));
+            return;
+        }
         if task.mutation == "image.discover" {
             self.report_images(machine, deeds);
             deeds.answer(task.order, Ok(()));

@@ -9,6 +9,7 @@ mod day;
 mod images;
 mod machine;
 mod power;
+mod services;
 
 pub use day::{Size, plan};
 pub use machine::{Layercake, Machine};

@@ -1,12 +1,17 @@
 //! The machine, and how Layercake is put around it.
 
+use crate::services::ImageService;
 use kraken_engine::{Limit, Role, Scope, Settings};
 use kraken_model::{Change, Document, Path, Registry};
+use kraken_plan::service::{SERVICE as SERVICE_MODULE, STOPPED};
 use kraken_plan::{Effect, ModuleSet};
 use kraken_sim::{Alarm, Application, Blow, Cadence, Deeds, NODES_PER_RACK, Side, Task, Wish};
 use layercake_schema::{Timing, boot_state, image_state, module, phys_state, run_state};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Where it stands whether the image service runs.
+const SERVICE: &str = "services.image.state";
 
 /// How many machines of a rack may be switched on at a time.
 const POWER_ON_AT_ONCE: u32 = 4;
@@ -63,6 +68,8 @@ pub struct Machine {
     pub(crate) is_slow: bool,
     /// The images that run, by their digest.
     pub(crate) images: Option<Arc<str>>,
+    /// How the service is that looks after them.
+    pub(crate) service: ImageService,
     /// Whether an image that was started has ended by itself.
     pub(crate) has_failed: bool,
     /// Whether its node speaks of what is not its own to know.
@@ -266,6 +273,14 @@ impl Application for Layercake {
         vec![set(phys_state::PATH, phys_state::POWER_ON), set(run_state::PATH, run_state::SYNC)]
     }
 
+    fn services(&self, machine: &Machine) -> Vec<Change> {
+        machine.service_changes()
+    }
+
+    fn revives(&self, machine: &mut Machine) {
+        machine.service = ImageService::Stopped;
+    }
+
     fn left(&self) -> Vec<Change> {
         vec![set(phys_state::PATH, phys_state::POWER_ON), set(run_state::PATH, run_state::INIT)]
     }
@@ -282,6 +297,11 @@ impl Application for Layercake {
             &format!("52:54:00:{:02x}:{:02x}:{:02x}", node >> 16, node >> 8 & 255, node & 255),
         );
         match wish {
+            Wish::Unattended => {
+                put(phys_state::PATH, phys_state::POWER_ON);
+                put(run_state::PATH, run_state::SYNC);
+                put(SERVICE, STOPPED);
+            }
             Wish::Off => put(phys_state::PATH, phys_state::POWER_OFF),
             Wish::Runs(variant) => {
                 put(phys_state::PATH, phys_state::POWER_ON);
@@ -303,6 +323,7 @@ impl Application for Layercake {
             controller: Controller::Fine,
             is_slow: false,
             images: None,
+            service: ImageService::Stopped,
             has_failed: false,
             boasts: node.is_multiple_of(BOASTERS),
             cfg: Document::new(),
@@ -325,6 +346,7 @@ impl Application for Layercake {
         match task.mutation.split('.').next() {
             Some(module::POWER) => self.switch(machine, task, deeds),
             Some(module::BOOT) => self.arm(machine, task, deeds),
+            Some(SERVICE_MODULE) => self.serve(machine, task, deeds),
             _ => self.change_images(machine, task, deeds),
         }
     }
@@ -394,12 +416,16 @@ impl Application for Layercake {
                 machine.has_failed = true;
                 self.report_images(machine, deeds);
             }
-            Blow::Reset | Blow::Wedge | Blow::Work => {}
+            Blow::Service if begins => self.break_service(machine, deeds),
+            Blow::Reset | Blow::Wedge | Blow::Work | Blow::Service => {}
         }
     }
 
     fn is_as(&self, machine: &Machine, cfg: &Document) -> bool {
         match cfg.text(phys_state::PATH) {
+            Some(phys_state::POWER_ON) if cfg.text(SERVICE) == Some(STOPPED) => {
+                machine.stage == Stage::Up && machine.service == ImageService::Stopped
+            }
             Some(phys_state::POWER_ON) => {
                 machine.stage == Stage::Up
                     && machine.images.as_deref() == cfg.text("images.web.digest")

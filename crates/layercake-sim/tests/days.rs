@@ -1,7 +1,8 @@
 //! Days of small fleets: nothing is violated, and the same seed gives the same day.
 #![allow(clippy::unwrap_used)]
 
-use kraken_sim::{Plan, run};
+use kraken_model::Millis;
+use kraken_sim::{Blow, Happening, Plan, What, Wish, Word, run};
 use layercake_sim::{Layercake, Size, plan};
 use std::time::Duration;
 
@@ -40,10 +41,36 @@ fn whether_it_is_checked_makes_no_difference_to_a_day() {
 }
 
 #[test]
+fn services_are_started_and_restarted_by_plan_stopped_by_cfg_and_disturb_no_image() {
+    let app = Layercake::new(Duration::from_secs(2));
+    let (_, plan) = plan(1, Size(5));
+    let broken = What::Blow { blow: Blow::Service, first: 0, count: 2, lasts: Duration::ZERO };
+    let unattended = What::Operator(Word::Want(4, Wish::Unattended));
+    let killed = What::AgentCrash { node: 3 };
+    let happenings = [(120_000, broken), (125_000, killed), (130_000, unattended)]
+        .map(|(at, what)| Happening { at: Millis(at), what })
+        .into();
+    let plan = Plan { happenings, faults_end: Millis(140_000), trace: usize::MAX, ..plan };
+    let outcome = run(app, plan);
+    assert_eq!(outcome.violation, None);
+    let done = |node: usize, step: &str| {
+        let begin = format!("on {node}: Done {{ mutation: \"service.{step}-image\"");
+        outcome.trace.iter().filter(|line| line.contains(&begin)).count()
+    };
+    let steps =
+        [0, 1, 2, 3, 4].map(|node| ["start", "restart", "stop"].map(|step| done(node, step)));
+    // Of a new agent, nothing is assumed.
+    assert_eq!(steps, [[1, 1, 0], [1, 1, 0], [1, 0, 0], [2, 0, 0], [1, 0, 1]]);
+    // What ran goes on: no image was started anew.
+    let started = |line: &&String| line.contains("Done { mutation: \"image.start\"");
+    assert_eq!(outcome.trace.iter().filter(started).count(), 5);
+}
+
+#[test]
 fn a_fleet_to_which_nothing_happens_runs_within_minutes() {
     let app = Layercake::new(Duration::from_secs(2));
     let (_, plan) = plan(1, Size(20));
-    let faults_end = kraken_model::Millis(2_000);
+    let faults_end = Millis(2_000);
     let outcome = run(app, Plan { happenings: Vec::new(), faults_end, ..plan });
     assert_eq!(outcome.violation, None);
     assert!(outcome.at.0 < 180_000, "{}", outcome.at.0);

@@ -54,6 +54,11 @@ pub(super) const CHECKS: &[Check] = &[
         run: changed_image,
     },
     Check {
+        promise: "an image runs on while the service that looks after it is stopped",
+        node: "n1",
+        run: stopped_service,
+    },
+    Check {
         promise: "a server killed in the middle of a boot finishes it, and adopts what runs",
         node: "n3",
         run: killed_server,
@@ -186,6 +191,43 @@ fn changed_image(cluster: &mut Cluster) -> Result<String, Error> {
     }
     no_orders(&cluster.client.events_after(seq)?, &["power", "boot"], &["n1", "n2", "n3"])?;
     Ok(format!("web:2 answers, swapped within {}; Layer 0 never stopped", human(took)))
+}
+
+fn stopped_service(cluster: &mut Cluster) -> Result<String, Error> {
+    const SERVICE: &str = "services.image.state";
+    let before = node(cluster, "n1")?;
+    let seq = cluster.client.latest_event()?;
+    let path = cluster.file();
+    let text = fs::read_to_string(&path).map_err(Error::file("read", &path))?;
+    let write = |text: &str| fs::write(&path, text).map_err(Error::file("write", &path));
+    write(&format!("{text}\ngroups:\n  quiet: {{ nodes: n1, services: {{ image: off }} }}\n"))?;
+    cluster.apply()?;
+    cluster.wait("n1 to stop its image service", RESTART, |_, nodes| {
+        let n1 = nodes.get("n1")?;
+        let forgotten = n1.text("image_state") == "-" && n1.text("images.web.state") == "-";
+        (n1.converged && n1.text(SERVICE) == "STOPPED" && forgotten).then_some(())
+    })?;
+    wait_for_page(cluster, NODES[0].1, "web:2")?;
+    write(&text)?;
+    cluster.apply()?;
+    let started = Instant::now();
+    let after = cluster.wait("n1 to look after its image again", RESTART, |_, nodes| {
+        nodes.get("n1").filter(|n1| n1.is_active()).cloned()
+    })?;
+    let took = started.elapsed();
+    same_boot(&before, &after)?;
+    let same = ["images.web.started", "images.web.pid", "images.web.restarts"]
+        .iter()
+        .all(|fact| before.number(fact).is_some() && before.number(fact) == after.number(fact));
+    if !same || after.text(SERVICE) != "RUNNING" {
+        return refuse("n1 is active, but does not run what it ran before");
+    }
+    no_orders(
+        &cluster.client.events_after(seq)?,
+        &["power", "boot", "image"],
+        &["n1", "n2", "n3"],
+    )?;
+    Ok(format!("the same process of it is looked after again, found within {}", human(took)))
 }
 
 fn with_newer_web(text: &str) -> Result<String, Error> {

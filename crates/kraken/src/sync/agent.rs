@@ -321,7 +321,10 @@ impl Agent {
         let Joined { socket, keys, welcome } = joined;
         self.child.joined(self.clock.now(), keys, &welcome, &mut self.outputs);
         self.configure(welcome.cfg).await;
-        self.report(self.joined.clone()).await;
+        // Told at once with what makes it known, so that nobody has to ask for it.
+        let mut joined = self.joined.clone();
+        joined.extend(self.kraken.services(&self.node));
+        self.report(joined).await;
         Link::Linked(socket)
     }
 

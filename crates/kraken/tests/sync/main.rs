@@ -9,7 +9,7 @@ use kraken_model::{Change, Path};
 use kraken_store::Embedded;
 use kraken_sync::Secret;
 use proxy::Proxy;
-use site::{Machine, Site, Told, node};
+use site::{Machine, Site, Told, event, node};
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
@@ -28,6 +28,27 @@ async fn a_node_with_its_token_joins_does_what_is_wanted_and_leaves() {
     machine.stop.cancel();
     machine.agent.await.unwrap();
     site.until_state("n1", "run_state", "INIT").await;
+    site.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_tells_of_its_services_with_its_join_and_starts_what_is_needed() {
+    let site = Site::fresh().await;
+    let boot = site.boot("n1").await;
+    let machine = Machine::start(told(&site, "n1", boot)).await;
+    site.until_state("n1", "app_state", "ACTIVE").await;
+    assert_eq!(site.state("n1", "services.app.state").as_deref(), Some("RUNNING"));
+    // Nobody had to ask whether it runs.
+    let events = event(&machine.kraken, 0, |what| matches!(what, What::Converged)).await;
+    let steps: Vec<&str> = events
+        .iter()
+        .filter_map(|event| match &event.entry.what {
+            What::Dispatched { mutation, .. } => Some(mutation.as_ref()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(steps, ["service.start-app", "app.look", "app.start"]);
+    machine.vanish().await;
     site.end().await;
 }
 

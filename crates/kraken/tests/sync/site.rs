@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use kraken::{
     Agent, AgentOptions, Context, Event, Failure, Identity, Keeper, KeyPin, Kraken, Module,
-    Options, Order, Settings, SyncOptions, SyncParent, Tasks, View, What,
+    Options, Order, Service, Settings, SyncOptions, SyncParent, Tasks, View, What,
 };
 use kraken_model::{Change, Document, Field, Kind, NodeId, Path, Registry, Schema, Side};
 use kraken_plan::{Context as Taker, Effect, Guard, ModuleSet, Mutation};
@@ -23,26 +23,33 @@ pub(crate) fn node(name: &str) -> NodeId {
 
 fn declared() -> (Arc<Registry>, Arc<ModuleSet>) {
     let variable = |path: &str, values: &[&str]| Field::variable(path, values, "a state").unwrap();
-    let fields = vec![
+    let mut fields = vec![
         variable("phys_state", &["PHYS_UNKNOWN", "POWER_OFF", "POWER_ON", "PHYS_HANG"]),
         variable("run_state", &["UNKNOWN", "INIT", "SYNC", "ERROR"]),
         variable("app_state", &["UNKNOWN", "IDLE", "ACTIVE"]),
         variable("busy", &["UNKNOWN", "FREE", "BUSY"]),
         Field::new("door", Kind::Bool, &[Side::Cfg, Side::Dsc], "whether it is open").unwrap(),
     ];
+    let service = kraken_plan::Service::new("app", "whether the application is looked after");
+    let service = service.requires(Guard::is("run_state", "SYNC"));
+    fields.extend(service.fields());
     let registry = Registry::new(vec![Schema { name: "test".to_owned(), fields }]).unwrap();
     let step = |module: &str, name: &str, context| {
         Mutation::new(module, name, context).timeout(Duration::from_secs(20))
     };
-    let heard = || Guard::is("run_state", "SYNC");
-    let modules = vec![
+    let mut modules = vec![
         step("power", "on", Taker::Child).moves("phys_state", "PHYS_UNKNOWN", "POWER_ON"),
         step("power", "boot", Taker::Child).moves("run_state", "UNKNOWN", "INIT"),
         step("sync", "join", Taker::Child).moves("run_state", "INIT", "SYNC"),
         step("sync", "leave", Taker::Node).moves("run_state", "SYNC", "INIT"),
-        step("app", "look", Taker::Node).moves("app_state", "UNKNOWN", "IDLE").requires(heard()),
-        step("app", "start", Taker::Node).moves("app_state", "IDLE", "ACTIVE").requires(heard()),
+        step("app", "look", Taker::Node)
+            .moves("app_state", "UNKNOWN", "IDLE")
+            .requires(service.runs()),
+        step("app", "start", Taker::Node)
+            .moves("app_state", "IDLE", "ACTIVE")
+            .requires(service.runs()),
     ];
+    modules.extend(service.mutations());
     let modules = ModuleSet::new(&registry, modules).unwrap();
     (Arc::new(registry), Arc::new(modules))
 }
@@ -81,6 +88,31 @@ impl Module for Obedient {
     }
 }
 
+/// The application on a node: a service.
+struct App(NodeId);
+
+#[async_trait]
+impl Module for App {
+    fn name(&self) -> &str {
+        "app"
+    }
+
+    fn service(&self) -> Option<&dyn Service> {
+        Some(self)
+    }
+
+    async fn take(&self, order: &Order, context: &Context) -> Result<(), Failure> {
+        Obedient("app").take(order, context).await
+    }
+}
+
+#[async_trait]
+impl Service for App {
+    fn node(&self) -> &NodeId {
+        &self.0
+    }
+}
+
 pub(crate) struct Site {
     pub(crate) kraken: Kraken,
     pub(crate) sync: Arc<SyncParent>,
@@ -100,7 +132,7 @@ fn options(address: SocketAddr) -> SyncOptions {
             to: "POWER_ON".into(),
             or: Vec::new(),
         }],
-        node_owns: Arc::new(|path| path.is_under("app_state")),
+        node_owns: Arc::new(|path| path.is_under("app_state") || path.is_under("services")),
         // Nobody starts the application on a node that should have an open door and has not.
         told: Arc::new(|view| {
             let mut cfg = view.cfg.clone();
@@ -198,17 +230,26 @@ impl Site {
 
     /// Waits for an event from number `from` on, and gives all that were read until then.
     pub(crate) async fn event(&self, from: u64, wanted: impl Fn(&What) -> bool) -> Vec<Event> {
-        let found = tokio::time::timeout(PATIENCE, async {
-            loop {
-                let events = self.kraken.events(from, 10_000, None).await.unwrap();
-                if events.iter().any(|event| wanted(&event.entry.what)) {
-                    return events;
-                }
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        });
-        found.await.unwrap()
+        event(&self.kraken, from, wanted).await
     }
+}
+
+/// Waits for an event of either side, and gives all that were read until then.
+pub(crate) async fn event(
+    kraken: &Kraken,
+    from: u64,
+    wanted: impl Fn(&What) -> bool,
+) -> Vec<Event> {
+    let found = tokio::time::timeout(PATIENCE, async {
+        loop {
+            let events = kraken.events(from, 10_000, None).await.unwrap();
+            if events.iter().any(|event| wanted(&event.entry.what)) {
+                return events;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    found.await.unwrap()
 }
 
 impl Site {
@@ -252,7 +293,7 @@ impl Machine {
             resume: dir.path().join("resume"),
             registry,
             modules,
-            hosted: vec![Arc::new(Obedient("app"))],
+            hosted: vec![Arc::new(App(node(told.name)))],
             joined: vec![set("run_state", "SYNC"), set("phys_state", "POWER_ON")],
             left: vec![set("run_state", "INIT")],
             // A node that speaks of everything: what it may is the parent's to know.

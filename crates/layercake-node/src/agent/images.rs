@@ -1,12 +1,17 @@
 //! The image module: what the engine asks of the image service, and what it is told.
+//!
+//! It is a service of the node. While it does not run, containers run on: each has a monitor of its own.
 
-use crate::image::{ContainerState, Digest, ImageName, ImageService, ImageSpec, Kind, Observation};
+use crate::image::{
+    ContainerState, Digest, ImageName, ImageService, ImageSpec, Kind, Observation, ServiceError,
+};
 use async_trait::async_trait;
-use kraken::{Context, Failure, Module, Order};
+use kraken::{Context, Failure, LogLine, Module, Order, Service};
 use kraken_model::{Change, Document, NodeId, Path, Value};
 use layercake_schema::image_state;
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::mpsc;
 
 /// Why the images are not as configured.
 const REASON: &str = "image_reason";
@@ -14,24 +19,60 @@ const REASON: &str = "image_reason";
 /// The longest reason that is told, in characters.
 const MAX_REASON: usize = 1000;
 
+/// How the image service is opened.
+pub(super) type Open = Arc<dyn Fn() -> Result<ImageService, ServiceError> + Send + Sync>;
+
 /// Runs the images of this node.
 pub(super) struct ImageModule {
     node: NodeId,
-    service: ImageService,
+    how: Open,
+    /// Held while it is being opened, also when nobody waits for that any more: there is never more than one.
+    turn: Arc<tokio::sync::Mutex<()>>,
+    service: Mutex<Option<ImageService>>,
+    /// Where the lines go that containers print.
+    lines: mpsc::Sender<LogLine>,
     /// How long nothing ran at the last change of each image, in microseconds.
     gaps_us: Mutex<BTreeMap<String, i64>>,
 }
 
 impl ImageModule {
-    pub(super) fn new(node: NodeId, service: ImageService) -> Self {
-        Self { node, service, gaps_us: Mutex::default() }
+    pub(super) fn new(node: NodeId, how: Open, lines: mpsc::Sender<LogLine>) -> Self {
+        let (turn, service, gaps_us) = Default::default();
+        Self { node, how, turn, service, lines, gaps_us }
+    }
+
+    /// Ends all images in order, whether the service runs or not.
+    pub(super) async fn end_images(&self) -> Result<(), ServiceError> {
+        self.close().await;
+        self.open_anew().await?.reconcile(&[]).await.map(drop)
+    }
+
+    fn opened(&self) -> Option<ImageService> {
+        self.service.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn open_anew(&self) -> Result<ImageService, ServiceError> {
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let how = Arc::clone(&self.how);
+        // Leftovers that have to be removed may take a while.
+        let opening = tokio::task::spawn_blocking(move || {
+            let opened = how();
+            drop(turn);
+            opened
+        });
+        opening.await.map_err(ServiceError::Interrupted)?
     }
 
     /// Reports how the images are, in view of what cfg wants now.
-    async fn report(&self, context: &Context) {
+    async fn report(&self, service: &ImageService, context: &Context) {
+        context.discover(&self.node, self.found(service, context)).await;
+    }
+
+    /// How the images are, in view of what cfg wants now.
+    fn found(&self, service: &ImageService, context: &Context) -> Vec<Change> {
         let view = context.views().get(&self.node).unwrap_or_default();
         let mut now = BTreeMap::new();
-        for seen in self.service.observe() {
+        for seen in service.observe() {
             describe(&seen, &mut now);
         }
         for (name, gap) in self.gaps_us.lock().unwrap_or_else(PoisonError::into_inner).iter() {
@@ -39,7 +80,7 @@ impl ImageModule {
                 now.insert(format!("images.{name}.gap_us"), (*gap).into());
             }
         }
-        let failure = self.service.last_failure();
+        let failure = service.last_failure();
         let state = match wanted(&self.node, &view.cfg) {
             Ok(want) => {
                 let failure = failure.filter(|failure| failure.want == want);
@@ -49,7 +90,7 @@ impl ImageModule {
                         now.insert(format!("images.{image}.reason"), told(&failure.reason));
                     }
                 }
-                self.service.image_state(&want).as_str()
+                service.image_state(&want).as_str()
             }
             Err(reason) => {
                 now.insert(REASON.to_owned(), told(&reason));
@@ -67,7 +108,54 @@ impl ImageModule {
                 Err(error) => tracing::error!(%error, "an image cannot be told of"),
             }
         }
-        context.discover(&self.node, changes).await;
+        changes
+    }
+
+    /// Reports whenever there may be something new, until the service is to stop.
+    async fn watch(&self, service: &ImageService, context: &Context) {
+        let mut subscription = context.subscribe();
+        let mut changes = service.changes();
+        let mut cfg = Document::new();
+        loop {
+            // Both are cancel-safe, and either is a reason to look at everything.
+            tokio::select! {
+                () = context.stop.cancelled() => return,
+                changed = changes.changed() => if changed.is_err() { return },
+                changed = subscription.changed() => {
+                    // What was reported comes back as a change; only another cfg is news.
+                    let now = changed.into_iter().last().and_then(|(_, view)| view);
+                    let now = now.map(|view| view.cfg).unwrap_or_default();
+                    if now == cfg {
+                        continue;
+                    }
+                    cfg = now;
+                }
+            }
+            self.report(service, context).await;
+        }
+    }
+
+    /// Passes what containers print on to the parent, until the service is to stop.
+    async fn forward(&self, service: &ImageService, context: &Context) {
+        let mut printed = match service.follow_logs() {
+            Ok(printed) => printed,
+            Err(error) => {
+                tracing::error!(%error, "what images print cannot be followed");
+                return;
+            }
+        };
+        let forward = async {
+            while let Some(line) = printed.recv().await {
+                let stream = line.name.as_str().into();
+                if self.lines.send(LogLine { stream, line: line.line.text }).await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = forward => {}
+            () = context.stop.cancelled() => {}
+        }
     }
 }
 
@@ -143,34 +231,21 @@ impl Module for ImageModule {
         path.as_str() == REASON || path.is_under("images")
     }
 
+    fn service(&self) -> Option<&dyn Service> {
+        Some(self)
+    }
+
     async fn run(&self, context: Context) {
-        let mut subscription = context.subscribe();
-        let mut changes = self.service.changes();
-        let mut cfg = Document::new();
-        loop {
-            // Both are cancel-safe, and either is a reason to look at everything.
-            tokio::select! {
-                () = context.stop.cancelled() => return,
-                changed = changes.changed() => if changed.is_err() { return },
-                changed = subscription.changed() => {
-                    // What was reported comes back as a change; only another cfg is news.
-                    let now = changed.into_iter().last().and_then(|(_, view)| view);
-                    let now = now.map(|view| view.cfg).unwrap_or_default();
-                    if now == cfg {
-                        continue;
-                    }
-                    cfg = now;
-                }
-            }
-            self.report(&context).await;
-        }
+        let Some(service) = self.opened() else { return };
+        tokio::join!(self.watch(&service, &context), self.forward(&service, &context));
     }
 
     async fn take(&self, order: &Order, context: &Context) -> Result<(), Failure> {
         let fail = |reason: String| Failure { reason, permanent: false };
+        let service = self.opened().ok_or_else(|| fail("the image service does not run".into()))?;
         let want = match order.mutation.as_ref() {
             "image.discover" => {
-                self.report(context).await;
+                self.report(&service, context).await;
                 return Ok(());
             }
             "image.start" | "image.swap" | "image.restart" => {
@@ -182,15 +257,38 @@ impl Module for ImageModule {
                 return Err(Failure { reason, permanent: true });
             }
         };
-        let done = self.service.reconcile(&want).await;
+        let done = service.reconcile(&want).await;
         for started in done.iter().flat_map(|report| &report.started) {
             if let Some(gap) = started.gap_ns.and_then(|ns| i64::try_from(ns / 1000).ok()) {
                 let mut gaps = self.gaps_us.lock().unwrap_or_else(PoisonError::into_inner);
                 gaps.insert(started.name.to_string(), gap);
             }
         }
-        self.report(context).await;
+        self.report(&service, context).await;
         done.map(drop).map_err(|error| fail(error.reason()))
+    }
+}
+
+#[async_trait]
+impl Service for ImageModule {
+    fn node(&self) -> &NodeId {
+        &self.node
+    }
+
+    async fn open(&self, context: &Context) -> Result<Vec<Change>, Failure> {
+        let opened = self.open_anew().await;
+        let service =
+            opened.map_err(|error| Failure { reason: error.reason(), permanent: false })?;
+        let found = self.found(&service, context);
+        *self.service.lock().unwrap_or_else(PoisonError::into_inner) = Some(service);
+        Ok(found)
+    }
+
+    async fn close(&self) {
+        if let Some(service) = self.opened() {
+            service.close().await;
+            *self.service.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use layercake_seed::ImageBase;
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::assess::{Failure, ImageState, Observation, assess};
 use super::fetch::{Fetch, FetchError, Progress};
@@ -122,6 +123,9 @@ pub enum ServiceError {
         #[source]
         source: io::Error,
     },
+    /// The service was closed before the work was done.
+    #[error("the image service was closed")]
+    Closed,
     /// The work was given up because the process ends, or a defect stopped it.
     #[error("the image service was interrupted")]
     Interrupted(#[source] tokio::task::JoinError),
@@ -196,6 +200,7 @@ struct Inner {
     store: Store,
     /// One reconcile at a time.
     turn: tokio::sync::Mutex<()>,
+    closing: CancellationToken,
     objects: Arc<Mutex<Objects>>,
     containers: Containers,
     last_failure: Mutex<Option<Failure>>,
@@ -227,6 +232,7 @@ impl ImageService {
             config,
             store,
             turn: tokio::sync::Mutex::new(()),
+            closing: CancellationToken::new(),
             objects: Arc::new(Mutex::new(objects)),
             containers: Containers::default(),
             last_failure: Mutex::new(None),
@@ -243,6 +249,13 @@ impl ImageService {
         let (inner, want) = (Arc::clone(&self.inner), want.to_vec());
         let work = tokio::spawn(async move { inner.reconcile(want).await });
         work.await.map_err(ServiceError::Interrupted)?
+    }
+
+    /// Gives up what is being fetched, and waits for the end of what cannot be given up half-way. From
+    /// then on it does nothing, and what runs runs on; another service may be opened in its place.
+    pub async fn close(&self) {
+        self.inner.closing.cancel();
+        drop(self.inner.turn.lock().await);
     }
 
     /// Brings images here without running them, so that a later swap needs no fetch.
@@ -289,6 +302,9 @@ impl ImageService {
 impl Inner {
     async fn reconcile(self: Arc<Self>, want: Vec<ImageSpec>) -> Result<Report, ServiceError> {
         let _turn = self.turn.lock().await;
+        if self.closing.is_cancelled() {
+            return Err(ServiceError::Closed);
+        }
         let result = self.bring_about(&want).await;
         *lock(&self.last_failure) = result.as_ref().err().map(|error| Failure {
             image: error.image().cloned(),
@@ -315,11 +331,11 @@ impl Inner {
             self.collect(want, true)?;
         }
         for spec in want.iter().filter(|spec| !self.store.has(spec.digest)) {
-            let mut result = self.fetch(spec).await;
+            let mut result = self.fetch_unless_closing(spec).await?;
             if matches!(result, Err(FetchError::NoRoom { .. })) {
                 // The previous image is a comfort, the wanted one is needed.
                 self.collect(want, false)?;
-                result = self.fetch(spec).await;
+                result = self.fetch_unless_closing(spec).await?;
             }
             result.map_err(|source| ServiceError::Fetch {
                 name: spec.name.clone(),
@@ -329,6 +345,17 @@ impl Inner {
             fetched.push(spec.digest);
         }
         Ok(fetched)
+    }
+
+    /// What was received stays, and is taken up by the next fetch.
+    async fn fetch_unless_closing(
+        &self,
+        spec: &ImageSpec,
+    ) -> Result<Result<(), FetchError>, ServiceError> {
+        tokio::select! {
+            fetched = self.fetch(spec) => Ok(fetched),
+            () = self.closing.cancelled() => Err(ServiceError::Closed),
+        }
     }
 
     async fn fetch(&self, spec: &ImageSpec) -> Result<(), FetchError> {

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use layercake_node::image::{ImageService, ImageState};
+use layercake_node::image::{ImageService, ImageState, ServiceError};
 
 use crate::rig::{Rig, digest_of};
 use crate::server::Fault;
@@ -61,6 +61,40 @@ async fn a_fetch_goes_on_after_a_restart_of_the_service() {
     drop(service);
     rig.service().prefetch(&[image.idle("web")]).await.unwrap();
     assert_eq!(rig.server.ranges().last().unwrap().as_deref(), Some("bytes=500000-"));
+}
+
+#[tokio::test]
+async fn a_service_that_is_closed_gives_up_its_fetch_and_leaves_what_runs_to_the_next() {
+    let rig = Rig::new().await;
+    let service = rig.service();
+    let old = [rig.image("one").idle("web")];
+    service.reconcile(&old).await.unwrap();
+    let before = service.observe();
+
+    let image = rig.image("two");
+    let new = [image.idle("web")];
+    // The fetch is in its pause after the break, or before it, and would go on.
+    rig.server.fail_next(&[Fault::BreakAfter(500_000)]);
+    let fetching = {
+        let (service, new) = (service.clone(), new.clone());
+        tokio::spawn(async move { service.reconcile(&new).await })
+    };
+    while rig.server.ranges().len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    service.close().await;
+    let given_up = fetching.await.unwrap().unwrap_err();
+    assert!(matches!(given_up, ServiceError::Closed), "{given_up}");
+    let refused = service.reconcile(&new).await.unwrap_err();
+    assert!(matches!(refused, ServiceError::Closed), "{refused}");
+    assert!(!rig.state_root().join("images").join(image.digest.to_hex()).exists());
+
+    let next = rig.service();
+    assert_eq!(next.observe(), before);
+    assert_eq!(next.image_state(&old), ImageState::Active);
+    next.reconcile(&new).await.unwrap();
+    assert_eq!(next.image_state(&new), ImageState::Active);
+    next.reconcile(&[]).await.unwrap();
 }
 
 #[tokio::test]

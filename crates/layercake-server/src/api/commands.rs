@@ -6,8 +6,8 @@ use crate::server::App;
 use axum::Json;
 use axum::extract::State;
 use kraken::{Command, Terms};
-use kraken_model::{Change, Millis, NodeId, NodeSet, Path};
-use layercake_schema::{image_state, phys_state, run_state};
+use kraken_model::{Change, Document, Millis, NodeId, NodeSet, Path};
+use layercake_schema::{SERVICES, image_state, module, phys_state, run_state, service_state};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -89,17 +89,7 @@ pub(super) async fn power(
             let kraken = app.kraken()?;
             let writes = nodes.iter().filter_map(|node| {
                 let mut cfg = kraken.views().get(node)?.cfg;
-                if let Action::On = power.action {
-                    cfg.set(Path::known(phys_state::PATH), phys_state::POWER_ON);
-                    cfg.set(Path::known(run_state::PATH), run_state::SYNC);
-                    let images = !cfg.names("images").is_empty();
-                    let state = if images { image_state::ACTIVE } else { image_state::IDLE };
-                    cfg.set(Path::known(image_state::PATH), state);
-                } else {
-                    cfg.set(Path::known(phys_state::PATH), phys_state::POWER_OFF);
-                    cfg.remove(run_state::PATH);
-                    cfg.remove(image_state::PATH);
-                }
+                want_power(&mut cfg, matches!(power.action, Action::On));
                 Some((node.clone(), Some(cfg)))
             });
             kraken.configure(writes.collect(), &by).await?;
@@ -109,6 +99,26 @@ pub(super) async fn power(
             };
             Ok(done(&nodes, text))
         }
+    }
+}
+
+/// Makes a machine's power a goal, and with it what can be wanted only of one that has power.
+fn want_power(cfg: &mut Document, is_on: bool) {
+    let services = SERVICES.iter().map(|name| service_state::path(name));
+    if !is_on {
+        cfg.set(Path::known(phys_state::PATH), phys_state::POWER_OFF);
+        cfg.remove(run_state::PATH);
+        cfg.remove(image_state::PATH);
+        services.for_each(|path| drop(cfg.remove(path.as_str())));
+        return;
+    }
+    cfg.set(Path::known(phys_state::PATH), phys_state::POWER_ON);
+    cfg.set(Path::known(run_state::PATH), run_state::SYNC);
+    let service = service_state::path(module::IMAGE);
+    if cfg.text(service.as_str()) != Some(service_state::STOPPED) {
+        let images = !cfg.names("images").is_empty();
+        let state = if images { image_state::ACTIVE } else { image_state::IDLE };
+        cfg.set(Path::known(image_state::PATH), state);
     }
 }
 
@@ -192,4 +202,34 @@ fn terms(asked: &Commanding, now: Millis) -> Result<Terms, Problem> {
     }
     let until = asked.until.as_deref().map(|text| times::to_come(text, now)).transpose()?;
     Ok(Terms { why: why.map(Into::into), until })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cfg(values: &[(&str, &str)]) -> Document {
+        let mut cfg = Document::new();
+        for (path, value) in values {
+            cfg.set(Path::known(path), *value);
+        }
+        cfg
+    }
+
+    const ON: [(&str, &str); 2] = [("phys_state", "POWER_ON"), ("run_state", "SYNC")];
+
+    #[test]
+    fn nothing_is_wanted_of_the_images_of_a_node_whose_image_service_is_to_be_stopped() {
+        let service = ("services.image.state", "STOPPED");
+        let kept = ("images.web.kind", "plain");
+        let unattended = cfg(&[ON[0], ON[1], service, kept]);
+        let mut on = unattended.clone();
+        want_power(&mut on, true);
+        assert_eq!(on, unattended);
+        let mut off = unattended;
+        want_power(&mut off, false);
+        assert_eq!(off, cfg(&[("phys_state", "POWER_OFF"), kept]));
+        want_power(&mut off, true);
+        assert_eq!(off, cfg(&[ON[0], ON[1], ("image_state", "ACTIVE"), kept]));
+    }
 }

@@ -35,5 +35,6 @@ fn state(state: ModuleState) -> &'static str {
         ModuleState::Running => "running",
         ModuleState::BackOff => "back-off",
         ModuleState::Idle => "idle",
+        ModuleState::Stopped => "stopped",
     }
 }
