@@ -1,6 +1,6 @@
 //! The parent's side: the sessions of all nodes, and what their comings and goings mean.
 
-use super::link::{BURST, DATAGRAM_ROOM};
+use super::datagrams::{Arrivals, Departures, make_room};
 use super::listener::{Admission, Doorman};
 use super::random;
 use crate::clock::Clock;
@@ -133,6 +133,7 @@ impl SyncParent {
         let address = doorman.address();
         let socket =
             UdpSocket::bind(address).await.map_err(|source| SyncError::Bind { address, source })?;
+        make_room(&socket);
         Ok(Arc::new(Self {
             options,
             pin: identity.pin()?,
@@ -229,6 +230,8 @@ struct Desk<'a> {
     context: Context,
     parent: Parent,
     outputs: Vec<ParentOutput>,
+    arrivals: Arrivals,
+    departures: Departures,
     /// What every node last said of itself. When the engine forgets it, because the node was not
     /// heard for a while, it is told again: the node has no reason to repeat it.
     said: HashMap<NodeId, Document>,
@@ -252,6 +255,8 @@ impl<'a> Desk<'a> {
             context,
             parent: Parent::new(settings),
             outputs: Vec::new(),
+            arrivals: Arrivals::new(),
+            departures: Departures::default(),
             said: HashMap::new(),
             given: HashMap::new(),
             unsure: HashMap::new(),
@@ -269,11 +274,15 @@ impl<'a> Desk<'a> {
             // Every arm is cancel-safe: nothing is taken that is not handled.
             tokio::select! {
                 () = self.context.stop.cancelled() => return,
-                ready = self.sync.socket.readable() => {
+                // While answers wait for room no further ones are made: what is not taken waits in
+                // the kernel.
+                ready = self.sync.socket.readable(), if self.departures.is_empty() => {
                     if ready.is_ok() {
                         self.receive();
                     }
                 }
+                // What follows in any case sends what waits.
+                _ = self.sync.socket.writable(), if !self.departures.is_empty() => {}
                 Some(admission) = admissions.recv() => self.admit(admission),
                 changed = subscription.changed() => self.changed(changed).await,
                 _ = look.tick() => self.look().await,
@@ -287,17 +296,13 @@ impl<'a> Desk<'a> {
         self.parent.step(self.sync.clock.now(), input, &mut self.outputs);
     }
 
-    /// Takes what has come, a burst at most.
+    /// Takes what has come, a batch at most.
     fn receive(&mut self) {
-        let mut room = [0; DATAGRAM_ROOM];
-        for _ in 0..BURST {
-            match self.sync.socket.try_recv_from(&mut room) {
-                Ok((length, from)) => {
-                    self.step(ParentInput::Datagram { from, bytes: &mut room[..length] });
-                }
-                // Nothing more; or an ICMP error of something that was sent, which says nothing.
-                Err(_) => return,
-            }
+        let Self { sync, parent, arrivals, outputs, .. } = self;
+        arrivals.take(&sync.socket);
+        let now = sync.clock.now();
+        for (from, bytes) in arrivals.each() {
+            parent.step(now, ParentInput::Datagram { from, bytes }, outputs);
         }
     }
 
@@ -400,21 +405,25 @@ impl<'a> Desk<'a> {
     }
 
     async fn carry_out(&mut self) {
-        let mut outputs = std::mem::take(&mut self.outputs);
+        let mut others = Vec::new();
+        for output in self.outputs.drain(..) {
+            match output {
+                ParentOutput::Send { to, bytes } => self.departures.push(to, bytes),
+                other => others.push(other),
+            }
+        }
+        // Nobody waits for an answer until the engine has time.
+        self.departures.send(&self.sync.socket);
         // That a node is heard comes first: what it says can be known only then.
-        outputs.sort_by_key(|output| !matches!(output, ParentOutput::Heard { .. }));
-        for output in outputs.drain(..) {
+        others.sort_by_key(|output| !matches!(output, ParentOutput::Heard { .. }));
+        for output in others {
             self.carry_out_one(output).await;
         }
-        self.outputs = outputs;
     }
 
     async fn carry_out_one(&mut self, output: ParentOutput) {
         match output {
-            ParentOutput::Send { to, bytes } => {
-                // What cannot be sent now is lost, as datagrams are, and repaired like them.
-                let _ = self.sync.socket.try_send_to(&bytes, to);
-            }
+            ParentOutput::Send { to, bytes } => self.departures.push(to, bytes),
             ParentOutput::Heard { node } => self.heard(&node).await,
             ParentOutput::Discovered { node, changes, whole } => {
                 self.discovered(node, changes, whole).await;
