@@ -106,6 +106,20 @@ impl Document {
         }
     }
 
+    /// Holds what both say alike in the memory of the other one. What it says stays the same.
+    pub fn share_values(&mut self, other: &Self) {
+        let common = |(path, value): (&Path, &Value)| match other.find(path.as_str()) {
+            Ok(at) if other.content.values[at] == *value => {
+                (other.paths()[at].clone(), other.content.values[at].clone())
+            }
+            _ => (path.clone(), value.clone()),
+        };
+        let (paths, values) = self.iter().map(common).unzip();
+        let shape = Shape { paths: Arc::new(paths) };
+        self.content = Arc::new(Content { shape, values });
+        self.take_shape(other.shape());
+    }
+
     /// What an address holds.
     #[must_use]
     pub fn get(&self, path: &str) -> Option<&Value> {
@@ -462,6 +476,20 @@ mod tests {
         b.take_shape(&shape);
         assert_eq!((b.len(), b.get("a.y"), b.get("b")), (3, Some(&0.into()), Some(&4.into())));
         assert_eq!(shape, *document(1).shape());
+    }
+
+    #[test]
+    fn what_two_documents_say_alike_is_in_the_memory_of_one() {
+        let document = |x: &str| {
+            let entries = [("a", x), ("b", "same")].map(|(p, v)| (Path::known(p), v.into()));
+            Document::from_entries(entries.into()).unwrap()
+        };
+        let (mut a, b) = (document("mine"), document("yours"));
+        a.share_values(&b);
+        assert_eq!(a, document("mine"));
+        let text = |document: &Document| document.text("b").unwrap().as_ptr();
+        assert_eq!(text(&a), text(&b));
+        assert!(Arc::ptr_eq(&a.content.shape.paths, &b.content.shape.paths));
     }
 
     #[test]

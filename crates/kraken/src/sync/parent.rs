@@ -14,7 +14,7 @@ use kraken_model::{Change, Document, Millis, NodeId, Path};
 use kraken_plan::Effect;
 use kraken_store::StoreError;
 use kraken_sync::{Parent, ParentInput, ParentOutput, ParentSettings, Secret, Silence};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -235,6 +235,8 @@ struct Desk<'a> {
     /// What every node last said of itself. When the engine forgets it, because the node was not
     /// heard for a while, it is told again: the node has no reason to repeat it.
     said: HashMap<NodeId, Document>,
+    /// Of whom `said` is not yet in the memory of what is known of them.
+    unshared: HashSet<NodeId>,
     /// The cfg that every node was last given. A node that is held or in use is given no other: it
     /// keeps itself as it is, and nothing new happens to it.
     given: HashMap<NodeId, Document>,
@@ -258,6 +260,7 @@ impl<'a> Desk<'a> {
             arrivals: Arrivals::new(),
             departures: Departures::default(),
             said: HashMap::new(),
+            unshared: HashSet::new(),
             given: HashMap::new(),
             unsure: HashMap::new(),
             adopt_until: Some(sync.clock.now().plus(options.return_within)),
@@ -333,6 +336,7 @@ impl<'a> Desk<'a> {
                 self.said.remove(&node);
                 self.given.remove(&node);
                 self.unsure.remove(&node);
+                self.unshared.remove(&node);
                 self.step(ParentInput::Remove { node: node.clone() });
                 if let Err(error) = self.sync.doorman.book(|book| book.revoke(&node)).await {
                     tracing::warn!(%node, %error, "cannot keep that a node was removed");
@@ -343,6 +347,11 @@ impl<'a> Desk<'a> {
                 self.unsure.remove(&node);
             } else if self.parent.child(&node).is_some_and(|child| child.heard) {
                 self.unsure.entry(node.clone()).or_insert(now);
+            }
+            if self.unshared.remove(&node)
+                && let Some(said) = self.said.get_mut(&node)
+            {
+                said.share_values(&view.dsc);
             }
             let document = self.cfg_for(&node, view);
             self.step(ParentInput::Cfg { node, document });
@@ -477,6 +486,7 @@ impl<'a> Desk<'a> {
             taken.extend(gone);
         }
         self.said.entry(node.clone()).or_default().apply(&taken);
+        self.unshared.insert(node.clone());
         self.say(&node, taken).await;
     }
 
