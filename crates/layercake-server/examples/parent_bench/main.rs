@@ -154,8 +154,9 @@ async fn measure(count: usize, steady: Duration) {
     let took = (processor() - began).as_secs_f64();
     let [sent, answered, refused] = flood[..] else { panic!("{flood:?}") };
     eprintln!("flood: {sent} sent, {answered} answered in {:?}", watch.elapsed());
-    assert_eq!((sent - answered, refused), (0, 0), "{}", site.counters());
-    say("hellos", count, answered as f64 / took, "1/s");
+    // Late answers to what was said before may be among them.
+    assert!(answered >= sent && refused == 0, "{}", site.counters());
+    say("hellos", count, sent as f64 / took, "1/s");
     drop(children);
     site.end().await;
 }
