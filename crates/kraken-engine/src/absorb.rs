@@ -118,6 +118,7 @@ impl Engine {
             return;
         }
         if let Some(node) = self.nodes.get_mut(at) {
+            self.interner.share_shape(&mut node.dsc);
             node.kind = self.learned.kind(&node.cfg, &node.dsc);
             node.policy = PolicyId::NONE;
         }
@@ -201,6 +202,7 @@ impl Engine {
         let Some(node) = self.nodes.get_mut(at) else { return sifted };
         let Self { registry, set, interner, settings, learned, .. } = self;
         let mut is_other_kind = false;
+        let values = node.dsc.len();
         changes.retain_mut(|change| {
             let path = change.path.as_str();
             if is_from_outside && node.stale != 0 {
@@ -263,6 +265,9 @@ impl Engine {
             }
             true
         });
+        if node.dsc.len() != values {
+            interner.share_shape(&mut node.dsc);
+        }
         if is_other_kind {
             node.kind = learned.kind(&node.cfg, &node.dsc);
             node.policy = PolicyId::NONE;
@@ -336,6 +341,7 @@ impl Engine {
             // What is unknown needs no confirmation.
             node.stale &= !bit_of(&self.settings.fresh, path.as_str());
         }
+        self.interner.share_shape(&mut node.dsc);
         node.doubt &= self.set.known(node.state);
         forgotten
     }

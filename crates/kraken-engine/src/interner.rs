@@ -1,16 +1,20 @@
 //! One copy of what thousands of nodes say alike.
 
-use kraken_model::{Document, Path, Value};
-use rustc_hash::FxHashMap;
+use kraken_model::{Document, Path, Shape, Value};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 /// How many addresses are remembered; beyond that they are kept as they come.
 const MAX_PATHS: usize = 65_536;
+
+/// How many shapes of documents are remembered: nodes of one kind go through a few dozen.
+const MAX_SHAPES: usize = 4_096;
 
 /// Shares the text of addresses, and of the value that was last seen at each: a fleet says the same
 /// thing again and again. What few nodes say, such as a MAC address, is not kept for long.
 #[derive(Debug, Default)]
 pub(crate) struct Interner {
     known: FxHashMap<Path, Value>,
+    shapes: FxHashSet<Shape>,
 }
 
 impl Interner {
@@ -34,6 +38,20 @@ impl Interner {
     pub(crate) fn document(&mut self, document: Document) -> Document {
         let entries = document.iter().map(|(path, value)| self.share(path, value)).collect();
         // What was a document is one again.
-        Document::from_entries(entries).unwrap_or(document)
+        let mut document = Document::from_entries(entries).unwrap_or(document);
+        self.share_shape(&mut document);
+        document
+    }
+
+    /// Lets a document share its addresses with all that hold values at the same ones: they take as
+    /// much room as the values.
+    pub(crate) fn share_shape(&mut self, document: &mut Document) {
+        match self.shapes.get(document.shape()) {
+            Some(shape) => document.take_shape(shape),
+            None if self.shapes.len() < MAX_SHAPES => {
+                self.shapes.insert(document.shape().clone());
+            }
+            None => {}
+        }
     }
 }

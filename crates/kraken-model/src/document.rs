@@ -3,15 +3,30 @@
 use crate::{Path, Value};
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
+use std::fmt;
 use std::sync::Arc;
 
 /// A map from address to value, in the order of the addresses.
 ///
-/// Cloning shares the content; the first change to a clone copies it. No address lies below another
-/// one that holds a value, so a document always has a nested JSON form.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Cloning shares the content; the first change to a clone copies it. Documents that hold values at
+/// the same addresses can share those too ([`Document::take_shape`]), whatever the values are. No
+/// address lies below another one that holds a value, so a document always has a nested JSON form.
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Document {
-    entries: Arc<Vec<(Path, Value)>>,
+    content: Arc<Content>,
+}
+
+#[derive(Clone, Default, PartialEq, Eq)]
+struct Content {
+    shape: Shape,
+    /// One for each address of the shape.
+    values: Vec<Value>,
+}
+
+/// The addresses at which a document holds values, in their order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Shape {
+    paths: Arc<Vec<Path>>,
 }
 
 /// One difference between two documents: what an address now holds, or that it holds nothing.
@@ -66,14 +81,49 @@ impl Document {
         Self::default()
     }
 
+    fn paths(&self) -> &[Path] {
+        &self.content.shape.paths
+    }
+
     fn find(&self, path: &str) -> Result<usize, usize> {
-        self.entries.binary_search_by(|(p, _)| p.as_str().cmp(path))
+        self.paths().binary_search_by(|p| p.as_str().cmp(path))
+    }
+
+    /// The addresses at which it holds values.
+    #[must_use]
+    pub fn shape(&self) -> &Shape {
+        &self.content.shape
+    }
+
+    /// Shares the addresses with whoever else has this shape. Nothing changes when it is not the
+    /// shape of this document.
+    pub fn take_shape(&mut self, shape: &Shape) {
+        let is_shared = Arc::ptr_eq(&self.content.shape.paths, &shape.paths);
+        if !is_shared && self.content.shape == *shape {
+            let content = Arc::make_mut(&mut self.content);
+            content.shape = shape.clone();
+            content.values.shrink_to_fit();
+        }
+    }
+
+    /// Holds what both say alike in the memory of the other one. What it says stays the same.
+    pub fn share_values(&mut self, other: &Self) {
+        let common = |(path, value): (&Path, &Value)| match other.find(path.as_str()) {
+            Ok(at) if other.content.values[at] == *value => {
+                (other.paths()[at].clone(), other.content.values[at].clone())
+            }
+            _ => (path.clone(), value.clone()),
+        };
+        let (paths, values) = self.iter().map(common).unzip();
+        let shape = Shape { paths: Arc::new(paths) };
+        self.content = Arc::new(Content { shape, values });
+        self.take_shape(other.shape());
     }
 
     /// What an address holds.
     #[must_use]
     pub fn get(&self, path: &str) -> Option<&Value> {
-        self.find(path).ok().map(|at| &self.entries[at].1)
+        self.find(path).ok().map(|at| &self.content.values[at])
     }
 
     /// The text that an address holds, when it holds text.
@@ -86,9 +136,13 @@ impl Document {
     pub fn set(&mut self, path: Path, value: impl Into<Value>) -> bool {
         let value = value.into();
         match self.find(path.as_str()) {
-            Ok(at) if self.entries[at].1 == value => return false,
-            Ok(at) => Arc::make_mut(&mut self.entries)[at].1 = value,
-            Err(at) => Arc::make_mut(&mut self.entries).insert(at, (path, value)),
+            Ok(at) if self.content.values[at] == value => return false,
+            Ok(at) => Arc::make_mut(&mut self.content).values[at] = value,
+            Err(at) => {
+                let content = Arc::make_mut(&mut self.content);
+                Arc::make_mut(&mut content.shape.paths).insert(at, path);
+                content.values.insert(at, value);
+            }
         }
         true
     }
@@ -96,24 +150,26 @@ impl Document {
     /// Takes the value away from an address, and gives it back.
     pub fn remove(&mut self, path: &str) -> Option<Value> {
         let at = self.find(path).ok()?;
-        Some(Arc::make_mut(&mut self.entries).remove(at).1)
+        let content = Arc::make_mut(&mut self.content);
+        Arc::make_mut(&mut content.shape.paths).remove(at);
+        Some(content.values.remove(at))
     }
 
     /// Everything it holds, in the order of the addresses.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&Path, &Value)> {
-        self.entries.iter().map(|(path, value)| (path, value))
+        self.paths().iter().zip(&self.content.values)
     }
 
     /// What lies at or below a prefix, in the order of the addresses.
     pub fn under<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a Path, &'a Value)> {
-        let from = self.entries.partition_point(|(p, _)| p.as_str() < prefix);
+        let from = self.paths().partition_point(|p| p.as_str() < prefix);
         // "a.b" and "a.b-c" both start with "a.b", and '-' sorts before '.', so what lies below is
         // not contiguous: go on as long as the text matches, and pick by segment.
-        self.entries[from..]
+        self.paths()[from..]
             .iter()
+            .zip(&self.content.values[from..])
             .take_while(move |(p, _)| p.as_str().starts_with(prefix))
             .filter(move |(p, _)| p.is_under(prefix))
-            .map(|(path, value)| (path, value))
     }
 
     /// The names one segment below a prefix, sorted, each once: `names("images")` are the images.
@@ -130,19 +186,19 @@ impl Document {
     /// How many values it holds.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.content.values.len()
     }
 
     /// Whether it holds nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.content.values.is_empty()
     }
 
     /// Whether the content is the very same memory, which implies that it is equal.
     #[must_use]
     pub fn shares_with(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.entries, &other.entries)
+        Arc::ptr_eq(&self.content, &other.content)
     }
 
     /// Applies changes in order. Says whether that changed anything.
@@ -203,13 +259,21 @@ impl Document {
         entries.reverse();
         entries.sort_by(|a, b| a.0.cmp(&b.0));
         entries.dedup_by(|b, a| a.0 == b.0);
-        let document = Self { entries: Arc::new(entries) };
+        let (paths, values) = entries.into_iter().unzip();
+        let shape = Shape { paths: Arc::new(paths) };
+        let document = Self { content: Arc::new(Content { shape, values }) };
         for (path, _) in document.iter() {
             if document.under(path.as_str()).nth(1).is_some() {
                 return Err(DocumentError::Nested(path.clone()));
             }
         }
         Ok(document)
+    }
+}
+
+impl fmt::Debug for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
     }
 }
 
@@ -390,6 +454,42 @@ mod tests {
         assert!(a.set(Path::known("x"), 2));
         assert!(!a.set(Path::known("x"), 2), "the same value changes nothing");
         assert_eq!(b.get("x"), Some(&Value::Int(1)));
+    }
+
+    #[test]
+    fn documents_with_the_same_addresses_share_them_until_one_gets_another() {
+        let document = |value: i64| {
+            let entries = [("a.x", value), ("a.y", 0)].map(|(p, v)| (Path::known(p), v.into()));
+            Document::from_entries(entries.into()).unwrap()
+        };
+        let (a, mut b) = (document(1), document(2));
+        let are_shared = |a: &Document, b: &Document| {
+            Arc::ptr_eq(&a.content.shape.paths, &b.content.shape.paths)
+        };
+        b.take_shape(a.shape());
+        assert!(are_shared(&a, &b));
+        assert!(b.set(Path::known("a.x"), 3));
+        assert!(are_shared(&a, &b), "another value at the same address");
+        assert_eq!((a, b.get("a.x")), (document(1), Some(&3.into())));
+        let shape = b.shape().clone();
+        assert!(b.set(Path::known("b"), 4));
+        b.take_shape(&shape);
+        assert_eq!((b.len(), b.get("a.y"), b.get("b")), (3, Some(&0.into()), Some(&4.into())));
+        assert_eq!(shape, *document(1).shape());
+    }
+
+    #[test]
+    fn what_two_documents_say_alike_is_in_the_memory_of_one() {
+        let document = |x: &str| {
+            let entries = [("a", x), ("b", "same")].map(|(p, v)| (Path::known(p), v.into()));
+            Document::from_entries(entries.into()).unwrap()
+        };
+        let (mut a, b) = (document("mine"), document("yours"));
+        a.share_values(&b);
+        assert_eq!(a, document("mine"));
+        let text = |document: &Document| document.text("b").unwrap().as_ptr();
+        assert_eq!(text(&a), text(&b));
+        assert!(Arc::ptr_eq(&a.content.shape.paths, &b.content.shape.paths));
     }
 
     #[test]

@@ -21,7 +21,7 @@ mod schema;
 mod time;
 mod value;
 
-pub use document::{Change, Document, DocumentError, diff, merge};
+pub use document::{Change, Document, DocumentError, Shape, diff, merge};
 pub use duration::{DurationError, format_duration, parse_duration};
 pub use moment::{Moment, MomentError};
 pub use node::{NodeId, NodeIdError, Side};

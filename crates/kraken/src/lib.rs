@@ -47,5 +47,5 @@ pub use service::Service;
 pub use sync::{Agent, AgentError, AgentOptions, LogLine};
 #[cfg(feature = "parent")]
 pub use sync::{OnLog, SyncError, SyncOptions, SyncParent, ToldCfg};
-pub use tls::{Identity, IdentityError, KeyPin, KeyPinError, client_config};
+pub use tls::{EXPORTER_LABEL, Identity, IdentityError, KeyPin, KeyPinError, client_config};
 pub use views::{Subscription, View, Views};

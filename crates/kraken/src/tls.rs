@@ -21,7 +21,7 @@ use std::sync::Arc;
 const PROTOCOL: &[u8] = b"kraken-join/1";
 
 /// The label under which both ends export the secret of the sync session (RFC 8446 §7.5).
-pub(crate) const EXPORTER_LABEL: &[u8] = b"EXPORTER-kraken-sync-1";
+pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-kraken-sync-1";
 
 /// The pin of a parent's public key: SHA-256 over its SubjectPublicKeyInfo.
 #[derive(Clone, Copy, PartialEq, Eq)]

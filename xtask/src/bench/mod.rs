@@ -12,6 +12,7 @@ mod initramfs;
 mod lab;
 mod machine;
 mod node;
+mod parent;
 mod plan;
 mod row;
 mod sim;
@@ -52,6 +53,7 @@ const BENCHES: &[Bench] = &[
     plan::BENCH,
     engine::BENCH,
     sync::BENCH,
+    parent::BENCH,
     sim::BENCH,
     fleet::BENCH,
     lab::BENCH,

@@ -1,6 +1,8 @@
 //! Parent and node in touch: the drivers around `kraken-sync`.
 
 mod agent;
+#[cfg(feature = "parent")]
+mod datagrams;
 mod link;
 #[cfg(feature = "parent")]
 mod listener;

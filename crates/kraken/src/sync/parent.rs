@@ -1,6 +1,6 @@
 //! The parent's side: the sessions of all nodes, and what their comings and goings mean.
 
-use super::link::{BURST, DATAGRAM_ROOM};
+use super::datagrams::{Arrivals, Departures, make_room};
 use super::listener::{Admission, Doorman};
 use super::random;
 use crate::clock::Clock;
@@ -14,7 +14,7 @@ use kraken_model::{Change, Document, Millis, NodeId, Path};
 use kraken_plan::Effect;
 use kraken_store::StoreError;
 use kraken_sync::{Parent, ParentInput, ParentOutput, ParentSettings, Secret, Silence};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -133,6 +133,7 @@ impl SyncParent {
         let address = doorman.address();
         let socket =
             UdpSocket::bind(address).await.map_err(|source| SyncError::Bind { address, source })?;
+        make_room(&socket);
         Ok(Arc::new(Self {
             options,
             pin: identity.pin()?,
@@ -229,9 +230,13 @@ struct Desk<'a> {
     context: Context,
     parent: Parent,
     outputs: Vec<ParentOutput>,
+    arrivals: Arrivals,
+    departures: Departures,
     /// What every node last said of itself. When the engine forgets it, because the node was not
     /// heard for a while, it is told again: the node has no reason to repeat it.
     said: HashMap<NodeId, Document>,
+    /// Of whom `said` is not yet in the memory of what is known of them.
+    unshared: HashSet<NodeId>,
     /// The cfg that every node was last given. A node that is held or in use is given no other: it
     /// keeps itself as it is, and nothing new happens to it.
     given: HashMap<NodeId, Document>,
@@ -252,7 +257,10 @@ impl<'a> Desk<'a> {
             context,
             parent: Parent::new(settings),
             outputs: Vec::new(),
+            arrivals: Arrivals::new(),
+            departures: Departures::default(),
             said: HashMap::new(),
+            unshared: HashSet::new(),
             given: HashMap::new(),
             unsure: HashMap::new(),
             adopt_until: Some(sync.clock.now().plus(options.return_within)),
@@ -269,11 +277,15 @@ impl<'a> Desk<'a> {
             // Every arm is cancel-safe: nothing is taken that is not handled.
             tokio::select! {
                 () = self.context.stop.cancelled() => return,
-                ready = self.sync.socket.readable() => {
+                // While answers wait for room no further ones are made: what is not taken waits in
+                // the kernel.
+                ready = self.sync.socket.readable(), if self.departures.is_empty() => {
                     if ready.is_ok() {
                         self.receive();
                     }
                 }
+                // What follows in any case sends what waits.
+                _ = self.sync.socket.writable(), if !self.departures.is_empty() => {}
                 Some(admission) = admissions.recv() => self.admit(admission),
                 changed = subscription.changed() => self.changed(changed).await,
                 _ = look.tick() => self.look().await,
@@ -287,17 +299,13 @@ impl<'a> Desk<'a> {
         self.parent.step(self.sync.clock.now(), input, &mut self.outputs);
     }
 
-    /// Takes what has come, a burst at most.
+    /// Takes what has come, a batch at most.
     fn receive(&mut self) {
-        let mut room = [0; DATAGRAM_ROOM];
-        for _ in 0..BURST {
-            match self.sync.socket.try_recv_from(&mut room) {
-                Ok((length, from)) => {
-                    self.step(ParentInput::Datagram { from, bytes: &mut room[..length] });
-                }
-                // Nothing more; or an ICMP error of something that was sent, which says nothing.
-                Err(_) => return,
-            }
+        let Self { sync, parent, arrivals, outputs, .. } = self;
+        arrivals.take(&sync.socket);
+        let now = sync.clock.now();
+        for (from, bytes) in arrivals.each() {
+            parent.step(now, ParentInput::Datagram { from, bytes }, outputs);
         }
     }
 
@@ -328,6 +336,7 @@ impl<'a> Desk<'a> {
                 self.said.remove(&node);
                 self.given.remove(&node);
                 self.unsure.remove(&node);
+                self.unshared.remove(&node);
                 self.step(ParentInput::Remove { node: node.clone() });
                 if let Err(error) = self.sync.doorman.book(|book| book.revoke(&node)).await {
                     tracing::warn!(%node, %error, "cannot keep that a node was removed");
@@ -338,6 +347,11 @@ impl<'a> Desk<'a> {
                 self.unsure.remove(&node);
             } else if self.parent.child(&node).is_some_and(|child| child.heard) {
                 self.unsure.entry(node.clone()).or_insert(now);
+            }
+            if self.unshared.remove(&node)
+                && let Some(said) = self.said.get_mut(&node)
+            {
+                said.share_values(&view.dsc);
             }
             let document = self.cfg_for(&node, view);
             self.step(ParentInput::Cfg { node, document });
@@ -400,21 +414,25 @@ impl<'a> Desk<'a> {
     }
 
     async fn carry_out(&mut self) {
-        let mut outputs = std::mem::take(&mut self.outputs);
+        let mut others = Vec::new();
+        for output in self.outputs.drain(..) {
+            match output {
+                ParentOutput::Send { to, bytes } => self.departures.push(to, bytes),
+                other => others.push(other),
+            }
+        }
+        // Nobody waits for an answer until the engine has time.
+        self.departures.send(&self.sync.socket);
         // That a node is heard comes first: what it says can be known only then.
-        outputs.sort_by_key(|output| !matches!(output, ParentOutput::Heard { .. }));
-        for output in outputs.drain(..) {
+        others.sort_by_key(|output| !matches!(output, ParentOutput::Heard { .. }));
+        for output in others {
             self.carry_out_one(output).await;
         }
-        self.outputs = outputs;
     }
 
     async fn carry_out_one(&mut self, output: ParentOutput) {
         match output {
-            ParentOutput::Send { to, bytes } => {
-                // What cannot be sent now is lost, as datagrams are, and repaired like them.
-                let _ = self.sync.socket.try_send_to(&bytes, to);
-            }
+            ParentOutput::Send { to, bytes } => self.departures.push(to, bytes),
             ParentOutput::Heard { node } => self.heard(&node).await,
             ParentOutput::Discovered { node, changes, whole } => {
                 self.discovered(node, changes, whole).await;
@@ -468,6 +486,7 @@ impl<'a> Desk<'a> {
             taken.extend(gone);
         }
         self.said.entry(node.clone()).or_default().apply(&taken);
+        self.unshared.insert(node.clone());
         self.say(&node, taken).await;
     }
 
