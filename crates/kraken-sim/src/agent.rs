@@ -165,7 +165,7 @@ impl<A: Application> Fleet<A> {
             return;
         };
         process.lets_in(n, &id, matches!(proof, Proof::Resume(_)));
-        let cfg = process.cfg_for(n, &id, &self.set, &self.app.permitted_under());
+        let cfg = process.cfg_for(&self.app, n, &id, &self.set);
         let keys = SessionKeys::derive(&exported, KeyRole::Parent);
         let mut welcome = process.sync.admit(now, &id, keys, cfg, resume);
         self.keep_tokens();

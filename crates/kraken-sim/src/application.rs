@@ -71,6 +71,11 @@ pub trait Application {
     /// Something breaks, or is whole again.
     fn strike(&self, machine: &mut Self::Machine, blow: Blow, begins: bool, deeds: &mut Deeds<'_>);
 
+    /// What a node is told to be, from what it is given to be and what the parent knows of it.
+    fn told(&self, cfg: Document, _dsc: &Document) -> Document {
+        cfg
+    }
+
     /// Whether the machine really is as a cfg wants it.
     fn is_as(&self, machine: &Self::Machine, cfg: &Document) -> bool;
 }

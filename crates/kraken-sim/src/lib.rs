@@ -21,9 +21,11 @@
 
 mod agent;
 mod application;
+mod brain;
 mod checker;
 mod desk;
 mod disk;
+mod field;
 mod fleet;
 mod happening;
 mod invariant;
@@ -38,6 +40,8 @@ mod runs;
 mod strikes;
 
 pub use application::{Alarm, Application, Blow, Cadence, Deeds, Side, Task, Wish};
+pub use brain::{Said, Seen};
+pub use field::{Field, Ordered};
 pub use fleet::{Outcome, Plan};
 pub use happening::{Day, Happening, NODES_PER_RACK, Noise, What, Word, draw};
 pub use invariant::{Invariant, Violation};

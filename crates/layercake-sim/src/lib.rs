@@ -11,4 +11,4 @@ mod machine;
 mod power;
 
 pub use day::{Size, plan};
-pub use machine::{Layercake, Machine};
+pub use machine::{Layercake, Machine, ToldCfg};

@@ -1,10 +1,12 @@
 //! The machine, and how Layercake is put around it.
 
+use crate::images::{Running, wanted_images};
 use kraken_engine::{Limit, Role, Scope, Settings};
-use kraken_model::{Change, Document, Path, Registry};
-use kraken_plan::{Effect, ModuleSet};
+use kraken_model::{Change, Document, Path, Registry, Value};
+use kraken_plan::{Effect, ModuleSet, Mutation};
 use kraken_sim::{Alarm, Application, Blow, Cadence, Deeds, NODES_PER_RACK, Side, Task, Wish};
 use layercake_schema::{Timing, boot_state, image_state, module, phys_state, run_state};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +31,9 @@ const BOASTERS: usize = 5;
 /// How often firmware that finds no boot server asks again.
 const FIRMWARE_RETRY: Duration = Duration::from_secs(10);
 
+/// What a node is told to be, from what it is given to be and what its parent knows of it.
+pub type ToldCfg = Arc<dyn Fn(Document, &Document) -> Document + Send + Sync>;
+
 /// A Layercake cluster.
 #[derive(Clone)]
 pub struct Layercake {
@@ -37,6 +42,10 @@ pub struct Layercake {
     modules: Arc<ModuleSet>,
     names: Names,
     limits: bool,
+    /// What a node is told of what it is given, where a server says so.
+    told: Option<ToldCfg>,
+    /// One machine in so many has a node that speaks of what is not its own to know.
+    boasters: Option<usize>,
     /// How often a controller is asked for power.
     pub(crate) poll: Duration,
 }
@@ -61,8 +70,10 @@ pub struct Machine {
     pub(crate) run: u64,
     pub(crate) controller: Controller,
     pub(crate) is_slow: bool,
-    /// The images that run, by their digest.
-    pub(crate) images: Option<Arc<str>>,
+    /// The images that run.
+    pub(crate) images: Running,
+    /// What the node said last of the images that run.
+    pub(crate) said: BTreeMap<String, Value>,
     /// Whether an image that was started has ended by itself.
     pub(crate) has_failed: bool,
     /// Whether its node speaks of what is not its own to know.
@@ -75,6 +86,8 @@ pub struct Machine {
     served: Option<(String, kraken_sim::Secret)>,
     /// What the power module saw last; it forgets with every start.
     pub(crate) seen: Option<bool>,
+    /// How many times the power module began to look at it: what it planned before counts no more.
+    pub(crate) watches: u64,
     /// Whether the engine takes it to hang.
     pub(crate) is_thought_to_hang: bool,
 }
@@ -106,11 +119,27 @@ impl Layercake {
     #[must_use]
     pub fn new(hello: Duration) -> Self {
         let timing = Timing { hello, ..Timing::default() };
+        let mutations = layercake_schema::mutations(&timing);
+        Self::of(timing, mutations)
+    }
+
+    /// The machines of a cluster whose engine runs in a server, which says what nodes are told.
+    ///
+    /// # Panics
+    /// Never, as with [`Layercake::new`].
+    #[must_use]
+    pub fn served(timing: &Timing, told: ToldCfg) -> Self {
+        // As the program on a node plans.
+        let mutations = layercake_schema::node_mutations(timing);
+        let served = Self::of(timing.clone(), mutations);
+        Self { told: Some(told), boasters: None, ..served }
+    }
+
+    fn of(timing: Timing, mutations: Vec<Mutation>) -> Self {
         #[allow(clippy::expect_used)]
         let registry = Registry::new(layercake_schema::schemas()).expect("schemas that fit");
         #[allow(clippy::expect_used)]
-        let modules = ModuleSet::new(&registry, layercake_schema::mutations(&timing))
-            .expect("mutations that fit");
+        let modules = ModuleSet::new(&registry, mutations).expect("mutations that fit");
         let names = Names {
             power: module::POWER.into(),
             boot: module::BOOT.into(),
@@ -122,6 +151,8 @@ impl Layercake {
             modules: Arc::new(modules),
             names,
             limits: true,
+            told: None,
+            boasters: Some(BOASTERS),
             poll: Duration::from_secs(5),
         }
     }
@@ -147,7 +178,7 @@ impl Layercake {
     /// The machine begins anew from its firmware, or stays off.
     pub(crate) fn restart(&self, machine: &mut Machine, deeds: &mut Deeds<'_>) {
         machine.run += 1;
-        machine.images = None;
+        machine.images.clear();
         machine.has_failed = false;
         machine.served = None;
         deeds.die();
@@ -302,13 +333,15 @@ impl Application for Layercake {
             run: 0,
             controller: Controller::Fine,
             is_slow: false,
-            images: None,
+            images: Running::new(),
+            said: BTreeMap::new(),
             has_failed: false,
-            boasts: node.is_multiple_of(BOASTERS),
+            boasts: self.boasters.is_some_and(|every| node.is_multiple_of(every)),
             cfg: Document::new(),
             armed: None,
             served: None,
             seen: None,
+            watches: 0,
             is_thought_to_hang: false,
         }
     }
@@ -331,6 +364,7 @@ impl Application for Layercake {
 
     fn alarm(&self, machine: &mut Machine, alarm: Alarm, deeds: &mut Deeds<'_>) {
         let run = match alarm {
+            Alarm::Module(_, watch) if watch != machine.watches => return,
             Alarm::Module(..) => return self.poll(machine, deeds),
             Alarm::Machine(run) => run,
         };
@@ -381,7 +415,7 @@ impl Application for Layercake {
             Blow::Reset if begins && machine.is_on => self.restart(machine, deeds),
             Blow::Wedge if begins && machine.is_on => {
                 machine.run += 1;
-                machine.images = None;
+                machine.images.clear();
                 machine.stage = Stage::Wedged;
                 deeds.die();
             }
@@ -389,8 +423,8 @@ impl Application for Layercake {
             Blow::ControllerErrs => machine.controller = controller(Controller::Errs),
             Blow::ControllerLies => machine.controller = controller(Controller::Lies),
             Blow::Slow => machine.is_slow = begins,
-            Blow::Work if begins && machine.images.is_some() => {
-                machine.images = None;
+            Blow::Work if begins && !machine.images.is_empty() => {
+                machine.images.clear();
                 machine.has_failed = true;
                 self.report_images(machine, deeds);
             }
@@ -398,11 +432,17 @@ impl Application for Layercake {
         }
     }
 
+    fn told(&self, cfg: Document, dsc: &Document) -> Document {
+        match &self.told {
+            Some(told) => told(cfg, dsc),
+            None => cfg,
+        }
+    }
+
     fn is_as(&self, machine: &Machine, cfg: &Document) -> bool {
         match cfg.text(phys_state::PATH) {
             Some(phys_state::POWER_ON) => {
-                machine.stage == Stage::Up
-                    && machine.images.as_deref() == cfg.text("images.web.digest")
+                machine.stage == Stage::Up && machine.images == wanted_images(cfg)
             }
             _ => !machine.is_on,
         }
