@@ -45,7 +45,7 @@ pub use field::{Field, Ordered};
 pub use fleet::{Outcome, Plan};
 pub use happening::{Day, Happening, NODES_PER_RACK, Noise, What, Word, draw};
 pub use invariant::{Invariant, Violation};
-pub use kraken_sync::Secret;
+pub use kraken_sync::{ParentCounters, Secret};
 pub use plant::Bug;
 pub use random::Random;
 pub use runs::{run, shrink};

@@ -185,6 +185,12 @@ impl Server {
         self.address
     }
 
+    /// How many nodes there are by now.
+    #[must_use]
+    pub fn nodes(&self) -> usize {
+        self.app.parent.get().map_or(0, |parent| parent.kraken.views().len())
+    }
+
     /// Ends the server. Machines and nodes go on as they are.
     pub async fn shutdown(self) {
         self.app.stop.cancel();

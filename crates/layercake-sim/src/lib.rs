@@ -10,5 +10,5 @@ mod images;
 mod machine;
 mod power;
 
-pub use day::{Size, plan};
+pub use day::{Size, plan, told_day};
 pub use machine::{Layercake, Machine, ToldCfg};
