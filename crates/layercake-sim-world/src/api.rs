@@ -159,7 +159,7 @@ fn lasts(kind: Kind, text: &str) -> Result<Duration, Problem> {
     let lasts = parse_duration(text).map_err(|error| wrong(error.to_string()))?;
     if lasts.is_zero() || lasts > LONGEST {
         return Err(wrong(format!(
-            "{text} is not above 0 and up to 7d: say how long, such as 10m"
+            "{text} is not above 0 and up to 168h: say how long, such as 10m"
         )));
     }
     Ok(lasts)
