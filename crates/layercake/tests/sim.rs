@@ -5,6 +5,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
 /// Longer than anything here takes on a busy machine; only a failure waits this long.
@@ -18,6 +19,9 @@ struct Sim {
     child: Child,
     address: String,
     greeting: String,
+    /// A sign that something happened since it was looked at.
+    events: Receiver<()>,
+    watching: Child,
 }
 
 impl Sim {
@@ -36,7 +40,8 @@ impl Sim {
         }
         let address = greeting.iter().find_map(|line| line.split_once("LAYERCAKE_SERVER="));
         let address = address.unwrap_or_else(|| panic!("{greeting:?}")).1.to_owned();
-        Self { child, address, greeting: greeting.join("\n") }
+        let (watching, events) = watch(&address);
+        Self { child, address, greeting: greeting.join("\n"), events, watching }
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
@@ -61,16 +66,22 @@ impl Sim {
 
     /// Waits until so many nodes are in a state.
     fn until(&self, state: &str, count: usize) {
-        let began = Instant::now();
-        loop {
-            let now = self.says(&["get", "nodes", state, "-o", "name"]).lines().count();
-            if now == count {
-                return;
-            }
-            let explained = || self.says(&["explain", "*"]);
-            assert!(began.elapsed() < PATIENCE, "{now} with {state}, not {count}: {}", explained());
-            std::thread::sleep(Duration::from_millis(20));
+        let now = || self.says(&["get", "nodes", state, "-o", "name"]).lines().count();
+        if !self.eventually(|| now() == count) {
+            panic!("{} with {state}, not {count}: {}", now(), self.says(&["explain", "*"]));
         }
+    }
+
+    /// Looks again after every event, until it is so. Whether it was so in time.
+    fn eventually(&self, mut is_so: impl FnMut() -> bool) -> bool {
+        let began = Instant::now();
+        while !is_so() {
+            let left = PATIENCE.saturating_sub(began.elapsed());
+            if self.events.recv_timeout(left).is_err() {
+                return is_so();
+            }
+        }
+        true
     }
 
     /// Ends it as an administrator does.
@@ -81,8 +92,28 @@ impl Sim {
     }
 }
 
+/// Reads along what happens, from the beginning.
+fn watch(address: &str) -> (Child, Receiver<()>) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_layercake"));
+    command.args(["--server", address, "events", "--follow", "--from", "1"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let (sender, events) = sync_channel(1);
+    std::thread::spawn(move || {
+        for _ in lines.map_while(Result::ok) {
+            // One sign is enough for all events that nobody has looked at.
+            if let Err(TrySendError::Disconnected(())) = sender.try_send(()) {
+                return;
+            }
+        }
+    });
+    (child, events)
+}
+
 impl Drop for Sim {
     fn drop(&mut self) {
+        let _ = self.watching.kill();
+        let _ = self.watching.wait();
         // It has ended already, unless a test failed.
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -179,17 +210,16 @@ fn faults_end_when_their_time_is_over_and_come_by_themselves_when_that_is_wanted
     let sim = Sim::start(dir.path(), &["--nodes", "10", "--speed", "600", "--chaos", "3600"]);
     // Whatever chaos does meanwhile, this one is over after a second.
     sim.says(&["sim", "fault", "add", "slow", "n001", "--for", "10m"]);
-    let began = Instant::now();
     let (mut came, mut ended) = (false, false);
-    while !came || !ended {
+    let happened = sim.eventually(|| {
         let listed = sim.says(&["sim", "fault", "list", "-o", "json"]);
         let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
         let faults = listed.as_array().unwrap();
         came |= faults.iter().any(|fault| fault["by"] == "chaos" && fault["until"].is_u64());
-        ended = faults.iter().all(|fault| fault["id"] != 1 || fault["by"] == "chaos");
-        assert!(began.elapsed() < PATIENCE, "{listed}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+        ended = faults.iter().all(|fault| fault["by"] == "chaos");
+        came && ended
+    });
+    assert!(happened, "{}", sim.says(&["sim", "fault", "list"]));
     sim.end();
 }
 
