@@ -303,6 +303,14 @@ impl<A: Application> Fleet<A> {
         self.child_said(n, outputs);
     }
 
+    pub(crate) fn agent_prints(&mut self, n: usize, stream: &str, line: &str) {
+        let now = self.now;
+        let Some(agent) = &mut self.nodes[n].agent else { return };
+        let mut outputs = Vec::new();
+        agent.child.step(now, ChildInput::Log { stream, line }, &mut outputs);
+        self.child_said(n, outputs);
+    }
+
     pub(crate) fn agent_works_on(&self, n: usize, work: &Work) -> bool {
         let seat = &self.nodes[n];
         let running = seat.agent.as_ref().and_then(|agent| agent.running.as_ref());

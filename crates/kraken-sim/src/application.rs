@@ -155,6 +155,7 @@ pub(crate) enum Deed {
     Answer(DispatchId, Result<(), Failure>),
     GoOn(Duration, u32),
     Alarm(Duration, Alarm),
+    Print(Arc<str>, String),
     Boot(String, Secret),
     Die,
 }
@@ -199,6 +200,11 @@ impl Deeds<'_> {
     /// Sets an alarm.
     pub fn alarm(&mut self, after: Duration, alarm: Alarm) {
         self.wanted.push(Deed::Alarm(after, alarm));
+    }
+
+    /// Something on the node prints a line, which goes to the parent as everything printed does.
+    pub fn print(&mut self, stream: &Arc<str>, line: String) {
+        self.wanted.push(Deed::Print(Arc::clone(stream), line));
     }
 
     /// The agent of a node starts, with the boot and the token that it was given.

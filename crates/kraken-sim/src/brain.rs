@@ -43,7 +43,7 @@ pub struct Seen {
     pub permitted: Option<Arc<str>>,
 }
 
-/// What an engine elsewhere is told.
+/// What an engine elsewhere, and whoever drives it, is told.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Said {
     /// Something was found out about a node.
@@ -54,6 +54,15 @@ pub enum Said {
         changes: Vec<Change>,
         /// Which module found out.
         by: Arc<str>,
+    },
+    /// Something on a node printed lines, which reached the parent.
+    Printed {
+        /// The node.
+        node: NodeId,
+        /// What printed them.
+        stream: String,
+        /// The lines.
+        lines: Vec<String>,
     },
     /// A module's answer to an order.
     Answer {
@@ -126,6 +135,13 @@ impl Mirror {
             Input::Finished { id, result } => self.said.push(Said::Answer { id, result }),
             // Everything else comes from people, whom the engine hears itself.
             _ => {}
+        }
+    }
+
+    pub(crate) fn print(&mut self, node: NodeId, stream: &str, lines: &[String]) {
+        if self.nodes.contains_key(&node) {
+            let (stream, lines) = (stream.to_owned(), lines.to_vec());
+            self.said.push(Said::Printed { node, stream, lines });
         }
     }
 

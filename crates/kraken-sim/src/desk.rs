@@ -1,6 +1,7 @@
 //! The parent's sync module: what the sessions of its nodes say, and what that means.
 
 use crate::application::Application;
+use crate::brain::Brain;
 use crate::fleet::{Event, Fleet, number};
 use crate::parent::{LOOK_EVERY, PATIENCE, Process, SYNC, millis};
 use crate::plant::Bug;
@@ -50,8 +51,14 @@ impl<A: Application> Fleet<A> {
                 }
             }
             ParentOutput::Left { node } => self.say(number(node), vec![state("INIT")]),
-            ParentOutput::Log { .. }
-            | ParentOutput::LogLost { .. }
+            ParentOutput::Log { node, stream, lines } => {
+                // Here nobody reads it.
+                let engine = self.process.as_mut().map(|process| &mut process.engine);
+                if let Some(mirror) = engine.and_then(Brain::mirror_mut) {
+                    mirror.print(node.clone(), stream, lines);
+                }
+            }
+            ParentOutput::LogLost { .. }
             | ParentOutput::CfgTooLarge { .. }
             | ParentOutput::Refused { .. } => {}
         }

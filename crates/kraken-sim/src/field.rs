@@ -166,8 +166,9 @@ impl<A: Application> Field<A> {
     pub fn take_said(&mut self) -> Vec<Said> {
         let mut said = self.mirror().map(Mirror::take_said).unwrap_or_default();
         for said in &mut said {
-            let (Said::Found { node, .. } | Said::Answer { id: DispatchId { node, .. }, .. }) =
-                said;
+            let (Said::Found { node, .. }
+            | Said::Printed { node, .. }
+            | Said::Answer { id: DispatchId { node, .. }, .. }) = said;
             if let Some(name) = self.names.get(number(node)) {
                 *node = name.clone();
             }

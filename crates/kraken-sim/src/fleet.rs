@@ -374,6 +374,7 @@ impl<A: Application> Fleet<A> {
                 };
                 self.queue.push(self.now.plus(after), Event::Alarm { node: n, alarm, life });
             }
+            Deed::Print(stream, line) => self.agent_prints(n, &stream, &line),
             Deed::Boot(boot_id, token) => self.boot(n, boot_id, token),
             Deed::Die => self.agent_dies(n),
         }

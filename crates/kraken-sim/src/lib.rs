@@ -7,6 +7,9 @@
 //! network, operators who hold, freeze and change their minds. Then faults stop. Out: how it ended
 //! ([`Outcome`]), and which [`Invariant`] was violated, if any.
 //!
+//! Or without its engine, as a [`Field`] of machines, agents and networks around an engine that runs
+//! elsewhere, in whatever time its driver lets pass.
+//!
 //! Promises, held by tests:
 //!
 //! - The same seed gives the same run, to the last output of the engine. There is no clock, no

@@ -4,7 +4,7 @@ use crate::chaos::{Chaos, Drawn};
 use crate::fault::Target;
 use crate::ledger::{Fault, Ledger, Strike};
 use crate::module::NAMES;
-use kraken::{Clock, Context, Failure, Subscription, View};
+use kraken::{Clock, Context, Failure, OnLog, Subscription, View};
 use kraken_engine::DispatchId;
 use kraken_model::{Millis, NodeId, NodeSet};
 use kraken_sim::{Field, Ordered, ParentCounters, Said, Seen};
@@ -85,6 +85,8 @@ pub(crate) struct Driver {
     pub(crate) chaos: Option<Chaos>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) asks: mpsc::Receiver<Ask>,
+    /// Takes what nodes print.
+    pub(crate) on_log: OnLog,
     pub(crate) stop: CancellationToken,
 }
 
@@ -211,6 +213,9 @@ impl Drive {
                         // Nobody listens any more.
                         () = self.driver.stop.cancelled() => return,
                     }
+                }
+                Said::Printed { node, stream, lines } => {
+                    lines.iter().for_each(|line| (self.driver.on_log)(&node, &stream, line));
                 }
                 Said::Answer { id, result } => {
                     if let Some(reply) = self.waiting.remove(&id) {

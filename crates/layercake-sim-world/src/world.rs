@@ -48,7 +48,7 @@ struct Running {
 #[async_trait]
 impl World for Simulation {
     async fn start(&self, setup: Setup<'_>) -> Result<Box<dyn Machines>, WorldError> {
-        let told = setup.told;
+        let (told, on_log) = (setup.told, setup.on_log);
         let told = move |cfg: Document, dsc: &Document| {
             told(&View { cfg, dsc: dsc.clone(), ..View::default() })
         };
@@ -69,7 +69,7 @@ impl World for Simulation {
         // A thread of its own: thousands of machines keep one busy, and nobody else has to wait.
         let drive = move || {
             let field = Field::new(Layercake::served(&timing, Arc::new(told)), seed);
-            let driver = Driver { field, pace, chaos, shared, asks, stop: stopped };
+            let driver = Driver { field, pace, chaos, shared, asks, on_log, stop: stopped };
             runtime.block_on(driver.run());
         };
         let thread = std::thread::Builder::new().name("machines".to_owned()).spawn(drive);

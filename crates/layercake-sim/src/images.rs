@@ -70,6 +70,11 @@ impl Layercake {
             _ => Running::new(),
         };
         machine.has_failed = false;
+        if self.is_served() {
+            for (name, digest) in &machine.images {
+                deeds.print(name, format!("runs as if it were {digest}"));
+            }
+        }
         self.report_images(machine, deeds);
         deeds.answer(task.order, Ok(()));
     }

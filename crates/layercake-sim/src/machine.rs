@@ -205,6 +205,21 @@ impl Layercake {
         deeds.alarm(machine.takes(kernel), Alarm::Machine(machine.run));
     }
 
+    /// Whether people look at it through a server, who like to see more than what is planned with.
+    pub(crate) fn is_served(&self) -> bool {
+        self.told.is_some()
+    }
+
+    /// Says what a node's agent says when it starts.
+    fn report_layer0(&self, machine: &Machine, deeds: &mut Deeds<'_>) {
+        if machine.stage != Stage::Up || !self.is_served() {
+            return;
+        }
+        let found = [("layer0.kernel", "simulated"), ("layer0.version", env!("CARGO_PKG_VERSION"))];
+        let found = found.map(|(path, value)| set(path, value)).into();
+        deeds.find(Side::Node, found, &self.names.image);
+    }
+
     fn arm(&self, machine: &mut Machine, task: Task<'_>, deeds: &mut Deeds<'_>) {
         if task.mutation != "boot.arm" {
             // The machine comes by itself.
@@ -349,7 +364,10 @@ impl Application for Layercake {
     fn begin(&self, machine: &mut Machine, name: &str, deeds: &mut Deeds<'_>) {
         match name {
             module::POWER => self.watch_power(machine, deeds),
-            module::IMAGE => self.report_images(machine, deeds),
+            module::IMAGE => {
+                self.report_layer0(machine, deeds);
+                self.report_images(machine, deeds);
+            }
             _ => {}
         }
     }

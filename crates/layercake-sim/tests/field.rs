@@ -18,6 +18,8 @@ struct World {
     now: Millis,
     /// How many events there were on the field.
     events: u64,
+    /// What reached the parent of what nodes printed.
+    printed: Vec<String>,
 }
 
 impl World {
@@ -27,7 +29,7 @@ impl World {
         let mut engine = Engine::new(settings, app.modules(), app.registry());
         engine.step(Millis(1), Input::Tick, &mut Vec::new());
         let field = Field::new(app.clone(), 7);
-        Self { app, engine, field, now: Millis(1), events: 0 }
+        Self { app, engine, field, now: Millis(1), events: 0, printed: Vec::new() }
     }
 
     fn configure(&mut self, node: &NodeId, cfg: Option<Document>) {
@@ -73,6 +75,12 @@ impl World {
             }
             for said in self.field.take_said() {
                 self.step(match said {
+                    Said::Printed { node, stream, lines } => {
+                        let lines =
+                            lines.into_iter().map(|line| format!("{node} {stream}: {line}"));
+                        self.printed.extend(lines);
+                        continue;
+                    }
                     Said::Found { node, changes, by } => Input::Discover { node, changes, by },
                     Said::Answer { id, result } => Input::Finished { id, result },
                 });
@@ -114,6 +122,9 @@ fn an_engine_elsewhere_brings_a_machine_to_its_images_and_back_after_power_was_l
     assert!(world.until(|world| world.runs(&first) && world.runs(&second)));
     let shell = |world: &World, value| world.is(&second, "images.shell.state", value);
     assert!(shell(&world, "running") && !world.is(&first, "images.shell.state", "running"));
+
+    assert!(world.until(|world| world.printed.len() == 3));
+    assert!(world.printed.iter().any(|line| line.starts_with("login shell: ")));
 
     world.field.strike(&first, Blow::Power, true);
     assert!(world.until(|world| world.is(&first, "phys_state", "POWER_OFF")));

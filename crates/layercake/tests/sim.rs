@@ -57,6 +57,18 @@ impl Sim {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// The first line of what it says, if it goes on.
+    fn first_line(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_layercake"));
+        command.args(["--server", &self.address]).args(arguments).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        line
+    }
+
     /// What it says when it refuses.
     fn refuses(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
@@ -156,7 +168,13 @@ fn what_people_do_to_real_machines_they_do_to_these() {
     let sim = Sim::start(dir.path(), &["--nodes", "12", "--speed", SPEED]);
     sim.until("image_state=ACTIVE", 12);
 
-    // Another image is a swap, of all but those in use.
+    let digest = |tag: &str| {
+        let images = sim.says(&["image", "list", "-o", "json"]);
+        let images: serde_json::Value = serde_json::from_str(&images).unwrap();
+        let image = images.as_array().unwrap().iter().find(|image| image["tags"][0] == tag);
+        image.unwrap()["digest"].as_str().unwrap().to_owned()
+    };
+    // Another image is a swap.
     let file = entries(dir.path())[0].join("cluster.yaml");
     let text = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, text.replace("compute:1", "compute:2")).unwrap();
@@ -164,17 +182,13 @@ fn what_people_do_to_real_machines_they_do_to_these() {
     let planned = sim.says(&["plan", "-f", file]);
     assert!(planned.contains("image.swap") && !planned.contains("power."), "{planned}");
     sim.says(&["apply", "-f", file]);
-    let images = sim.says(&["image", "list", "-o", "json"]);
-    let images: serde_json::Value = serde_json::from_str(&images).unwrap();
-    let named = |tag: &str| {
-        let image = images.as_array().unwrap().iter().find(|image| image["tags"][0] == tag);
-        image.unwrap()["digest"].as_str().unwrap().to_owned()
-    };
-    sim.until(&format!("images.compute.digest={}", named("compute:2")), 11);
+    sim.until(&format!("images.compute.digest={}", digest("compute:2")), 11);
     sim.until("image_state=ACTIVE", 12);
     let history = sim.says(&["history", "n012"]);
-    assert!(history.contains(&named("compute:2")) && !history.contains("power.off"), "{history}");
+    assert!(history.contains(&digest("compute:2")) && !history.contains("power.off"), "{history}");
 
+    let printed = sim.first_line(&["logs", "n012", "--follow"]);
+    assert_eq!(printed, format!("compute: runs as if it were {}\n", digest("compute:1")));
     sim.says(&["power", "off", "n012", "--yes"]);
     sim.until("phys_state=POWER_OFF", 1);
     sim.says(&["power", "on", "n012", "--yes"]);
