@@ -30,7 +30,17 @@ const ARROWS: &[(&str, &[&[&str]])] = &[
     ("layercake-image", &[KRAKEN, BESIDE]),
     ("layercake-node", &[KRAKEN, BESIDE, &["layercake-image"]]),
     ("layercake-server", &[KRAKEN, BESIDE, MODULES, &["kraken-modules"]]),
-    ("layercake", &[KRAKEN, BESIDE, MODULES, &["layercake-minos", "layercake-server"]]),
+    ("layercake-sim-world", &[KRAKEN, BESIDE, SIM, &["layercake-config", "layercake-server"]]),
+    (
+        "layercake",
+        &[
+            KRAKEN,
+            BESIDE,
+            MODULES,
+            SIM,
+            &["layercake-minos", "layercake-server", "layercake-sim-world"],
+        ],
+    ),
     ("procs", &[KRAKEN]),
     ("xtask", &[]),
 ];
@@ -41,6 +51,8 @@ const KRAKEN: &[&str] =
     &["kraken-model", "kraken-plan", "kraken-engine", "kraken-sync", "kraken-store", "kraken"];
 /// The vocabulary and the small crates beside Kraken.
 const BESIDE: &[&str] = &["layercake-schema", "layercake-seed", "layercake-cpio", "layercake-sys"];
+/// The fleet simulator.
+const SIM: &[&str] = &["kraken-sim", "layercake-sim"];
 const MODULES: &[&str] =
     &["layercake-config", "layercake-boot", "layercake-power", "layercake-image"];
 

@@ -166,7 +166,7 @@ impl<A: Application> Fleet<A> {
             return;
         };
         process.lets_in(n, &id, matches!(proof, Proof::Resume(_)));
-        let cfg = process.cfg_for(n, &id, &self.set, &self.app.permitted_under());
+        let cfg = process.cfg_for(&self.app, n, &id, &self.set);
         let keys = SessionKeys::derive(&exported, KeyRole::Parent);
         let mut welcome = process.sync.admit(now, &id, keys, cfg, resume);
         self.keep_tokens();
@@ -302,6 +302,14 @@ impl<A: Application> Fleet<A> {
         let Some(agent) = &mut self.nodes[n].agent else { return };
         let mut outputs = Vec::new();
         agent.child.step(now, ChildInput::Leave, &mut outputs);
+        self.child_said(n, outputs);
+    }
+
+    pub(crate) fn agent_prints(&mut self, n: usize, stream: &str, line: &str) {
+        let now = self.now;
+        let Some(agent) = &mut self.nodes[n].agent else { return };
+        let mut outputs = Vec::new();
+        agent.child.step(now, ChildInput::Log { stream, line }, &mut outputs);
         self.child_said(n, outputs);
     }
 

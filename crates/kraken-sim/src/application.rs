@@ -77,6 +77,11 @@ pub trait Application {
     /// Something breaks, or is whole again.
     fn strike(&self, machine: &mut Self::Machine, blow: Blow, begins: bool, deeds: &mut Deeds<'_>);
 
+    /// What a node is told to be, from what it is given to be and what the parent knows of it.
+    fn told(&self, cfg: Document, _dsc: &Document) -> Document {
+        cfg
+    }
+
     /// Whether the machine really is as a cfg wants it.
     fn is_as(&self, machine: &Self::Machine, cfg: &Document) -> bool;
 }
@@ -160,6 +165,7 @@ pub(crate) enum Deed {
     Answer(DispatchId, Result<(), Failure>),
     GoOn(Duration, u32),
     Alarm(Duration, Alarm),
+    Print(Arc<str>, String),
     Boot(String, Secret),
     Die,
 }
@@ -204,6 +210,11 @@ impl Deeds<'_> {
     /// Sets an alarm.
     pub fn alarm(&mut self, after: Duration, alarm: Alarm) {
         self.wanted.push(Deed::Alarm(after, alarm));
+    }
+
+    /// Something on the node prints a line, which goes to the parent as everything printed does.
+    pub fn print(&mut self, stream: &Arc<str>, line: String) {
+        self.wanted.push(Deed::Print(Arc::clone(stream), line));
     }
 
     /// The agent of a node starts, with the boot and the token that it was given.

@@ -1,6 +1,7 @@
 //! The parent's sync module: what the sessions of its nodes say, and what that means.
 
 use crate::application::Application;
+use crate::brain::Brain;
 use crate::fleet::{Event, Fleet, number};
 use crate::parent::{LOOK_EVERY, PATIENCE, Process, SYNC, millis};
 use crate::plant::Bug;
@@ -50,8 +51,14 @@ impl<A: Application> Fleet<A> {
                 }
             }
             ParentOutput::Left { node } => self.say(number(node), vec![state("INIT")]),
-            ParentOutput::Log { .. }
-            | ParentOutput::LogLost { .. }
+            ParentOutput::Log { node, stream, lines } => {
+                // Here nobody reads it.
+                let engine = self.process.as_mut().map(|process| &mut process.engine);
+                if let Some(mirror) = engine.and_then(Brain::mirror_mut) {
+                    mirror.print(node.clone(), stream, lines);
+                }
+            }
+            ParentOutput::LogLost { .. }
             | ParentOutput::CfgTooLarge { .. }
             | ParentOutput::Refused { .. } => {}
         }
@@ -157,26 +164,35 @@ impl Process {
     /// What a node is given to be: what people want of it, unless it is held or in use. When nobody
     /// knows any more what it was given before this start, it is given no goals. And which disruptive
     /// step it may take.
-    pub(crate) fn cfg_for(
+    pub(crate) fn cfg_for<A: Application>(
         &mut self,
+        app: &A,
         n: usize,
         id: &NodeId,
         set: &ModuleSet,
-        permitted_under: &Path,
     ) -> Document {
         let Some(view) = self.engine.node(id) else { return Document::new() };
         let is_busy = view.dsc.text(BUSY) == Some("BUSY");
-        let mut cfg = if self.is_frozen || view.marks.hold.is_some() || is_busy {
+        let cfg = if self.is_frozen || view.is_held || is_busy {
             let given = self.given.get(&n).cloned();
             given.unwrap_or_else(|| without_goals(view.cfg, set))
         } else {
             self.given.insert(n, view.cfg.clone());
             view.cfg.clone()
         };
+        let mut told = app.told(cfg, view.dsc);
         if let Some(step) = view.permitted {
-            cfg.set(permitted(permitted_under, step), true);
+            told.set(permitted(&app.permitted_under(), step), true);
         }
-        cfg
+        told
+    }
+
+    /// A node is taken away.
+    pub(crate) fn forget(&mut self, n: usize) {
+        self.said.remove(&n);
+        self.given.remove(&n);
+        self.unsure.remove(&n);
+        self.running.remove(&n);
     }
 
     /// A node is let in: it says everything anew, and a new boot of it has nothing yet that must

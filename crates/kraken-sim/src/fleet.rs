@@ -2,6 +2,7 @@
 
 use crate::agent::Agent;
 use crate::application::{Application, Deed, Deeds, Side};
+use crate::brain::{Brain, Mirror};
 use crate::checker::Checker;
 use crate::disk::Disk;
 use crate::happening::{Happening, Noise};
@@ -85,6 +86,23 @@ pub(crate) struct Seat<M> {
     pub(crate) touched: Millis,
 }
 
+impl<M> Seat<M> {
+    pub(crate) fn new(n: usize, machine: M) -> Self {
+        Self {
+            id: node_id(n),
+            machine,
+            agent: None,
+            lives: 0,
+            boots: 0,
+            boot: None,
+            resume: None,
+            cuts: 0,
+            faults: 0,
+            touched: Millis(0),
+        }
+    }
+}
+
 /// What to run.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -155,7 +173,21 @@ const LOOK_EVERY_MS: u64 = 2_000;
 const COME_BY_EVERY_MS: u64 = 300_000;
 
 impl<A: Application> Fleet<A> {
+    /// A fleet on its first day.
     pub(crate) fn new(app: A, plan: Plan) -> Self {
+        let mut fleet = Self::built(app, plan);
+        fleet.first_day();
+        fleet
+    }
+
+    /// A fleet whose parent runs, with an engine elsewhere.
+    pub(crate) fn without_engine(app: A, plan: Plan) -> Self {
+        let mut fleet = Self::built(app, plan);
+        fleet.start_parent_with(|_, _| Brain::Elsewhere(Mirror::default()));
+        fleet
+    }
+
+    fn built(app: A, plan: Plan) -> Self {
         let (registry, set) = (app.registry(), app.modules());
         let mut modules: Vec<Arc<str>> = Vec::new();
         for (_, mutation) in set.mutations() {
@@ -163,26 +195,14 @@ impl<A: Application> Fleet<A> {
                 modules.push(Arc::clone(&mutation.module));
             }
         }
-        let nodes: Vec<Seat<A::Machine>> = (0..plan.nodes)
-            .map(|n| Seat {
-                id: node_id(n),
-                machine: app.machine(n),
-                agent: None,
-                lives: 0,
-                boots: 0,
-                boot: None,
-                resume: None,
-                cuts: 0,
-                faults: 0,
-                touched: Millis(0),
-            })
-            .collect();
+        let nodes: Vec<Seat<A::Machine>> =
+            (0..plan.nodes).map(|n| Seat::new(n, app.machine(n))).collect();
         let checker = plan.is_checked.then(|| {
             let owners = nodes.iter().map(|seat| seat.id.clone()).collect();
             let under = app.permitted_under();
             Checker::new(Arc::clone(&set), app.settings(0), A::writers, under, owners)
         });
-        let mut fleet = Self {
+        Self {
             random: Random::apart(plan.seed, 2),
             registry,
             set,
@@ -204,9 +224,7 @@ impl<A: Application> Fleet<A> {
             trace: VecDeque::new(),
             app,
             plan,
-        };
-        fleet.first_day();
-        fleet
+        }
     }
 
     /// What people want of the fleet is there from the beginning.
@@ -248,13 +266,17 @@ impl<A: Application> Fleet<A> {
                 }
                 continue;
             }
-            let Some((at, event)) = self.queue.pop() else { continue };
-            self.now = self.now.max(at);
-            self.events += 1;
-            self.handle(event);
+            self.happens_next();
         };
         let (at, events, fingerprint) = (self.now, self.events, self.fingerprint);
         Outcome { violation, at, events, fingerprint, trace: self.trace.into() }
+    }
+
+    pub(crate) fn happens_next(&mut self) {
+        let Some((at, event)) = self.queue.pop() else { return };
+        self.now = self.now.max(at);
+        self.events += 1;
+        self.handle(event);
     }
 
     fn handle(&mut self, event: Event) {
@@ -352,6 +374,7 @@ impl<A: Application> Fleet<A> {
                 };
                 self.queue.push(self.now.plus(after), Event::Alarm { node: n, alarm, life });
             }
+            Deed::Print(stream, line) => self.agent_prints(n, &stream, &line),
             Deed::Boot(boot_id, token) => self.boot(n, boot_id, token),
             Deed::Die => self.agent_dies(n),
         }
@@ -369,8 +392,10 @@ impl<A: Application> Fleet<A> {
 
     /// Whether every node really is as it was last acknowledged to become, and known to be.
     fn is_converged(&self) -> bool {
-        let Some(process) = &self.process else { return false };
-        let summary = process.engine.summary();
+        let Some(engine) = self.process.as_ref().and_then(|process| process.engine.here()) else {
+            return false;
+        };
+        let summary = engine.summary();
         let settled = summary.by_status.get("converged").copied().unwrap_or(0);
         settled == self.nodes.len() && self.first_straggler().is_none()
     }
@@ -384,12 +409,12 @@ impl<A: Application> Fleet<A> {
 
     /// Time is up.
     fn stragglers(&mut self) -> Option<Violation> {
-        let process = self.process.as_ref()?;
-        let late = process.engine.nodes().find(|view| view.status != "converged");
+        let engine = self.process.as_ref()?.engine.here()?;
+        let late = engine.nodes().find(|view| view.status != "converged");
         let late = late.map(|view| number(view.id)).or_else(|| self.first_straggler())?;
         let id = self.nodes[late].id.clone();
         let now = self.now;
-        let why = self.process.as_mut().and_then(|p| p.engine.explain(&id, now));
+        let why = self.process.as_mut().and_then(|p| p.engine.here_mut()?.explain(&id, now));
         let why = why.map_or_else(String::new, |why| why.to_string());
         let what = format!("is not as its cfg wants it, long after faults stopped: {why}");
         let invariant = crate::Invariant::Converges;
@@ -399,10 +424,13 @@ impl<A: Application> Fleet<A> {
     /// What an operator does who comes by and sees that nodes were given up, or that too many were
     /// lost at once: once everything is whole again, has it tried again.
     fn come_by(&mut self) {
-        let Some(process) = &self.process else { return };
-        let given_up = process.engine.nodes().filter(|view| view.status == "quarantined");
+        let Some(engine) = self.process.as_ref().and_then(|process| process.engine.here()) else {
+            return;
+        };
+        let is_storm = engine.summary().storm;
+        let given_up = engine.nodes().filter(|view| view.status == "quarantined");
         let given_up: Vec<usize> = given_up.map(|view| number(view.id)).collect();
-        if process.engine.summary().storm {
+        if is_storm {
             self.operator(crate::Word::Thaw);
         }
         for n in given_up {

@@ -7,6 +7,9 @@
 //! network, operators who hold, freeze and change their minds. Then faults stop. Out: how it ended
 //! ([`Outcome`]), and which [`Invariant`] was violated, if any.
 //!
+//! Or without its engine, as a [`Field`] of machines, agents and networks around an engine that runs
+//! elsewhere, in whatever time its driver lets pass.
+//!
 //! Promises, held by tests:
 //!
 //! - The same seed gives the same run, to the last output of the engine. There is no clock, no
@@ -21,9 +24,11 @@
 
 mod agent;
 mod application;
+mod brain;
 mod checker;
 mod desk;
 mod disk;
+mod field;
 mod fleet;
 mod happening;
 mod invariant;
@@ -38,10 +43,12 @@ mod runs;
 mod strikes;
 
 pub use application::{Alarm, Application, Blow, Cadence, Deeds, Side, Task, Wish};
+pub use brain::{Said, Seen};
+pub use field::{Field, Ordered};
 pub use fleet::{Outcome, Plan};
 pub use happening::{Day, Happening, NODES_PER_RACK, Noise, What, Word, draw};
 pub use invariant::{Invariant, Violation};
-pub use kraken_sync::Secret;
+pub use kraken_sync::{ParentCounters, Secret};
 pub use plant::Bug;
 pub use random::Random;
 pub use runs::{run, shrink};

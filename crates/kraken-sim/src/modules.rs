@@ -2,7 +2,7 @@
 
 use crate::application::{Application, Side, Task};
 use crate::fleet::{Event, Fleet, Work, number};
-use crate::parent::SYNC;
+use crate::parent::{Running, SYNC};
 use crate::plant::Bug;
 use kraken_engine::{DispatchId, Failure, Input, Order};
 use kraken_model::Millis;
@@ -26,15 +26,8 @@ impl<A: Application> Fleet<A> {
         }
         process.module_lives[module] += 1;
         process.down.push(Arc::clone(&name));
-        let of_module = |id: &&DispatchId| {
-            let view = process.engine.node(&id.node);
-            view.and_then(|view| view.mutation).is_some_and(|mutation| {
-                let id = self.set.mutation_named(mutation);
-                id.is_some_and(|id| self.set.mutation(id).module == name)
-            })
-        };
-        let mut lost: Vec<DispatchId> =
-            process.running.values().filter(of_module).cloned().collect();
+        let lost = process.running.values().filter(|running| running.module == name);
+        let mut lost: Vec<DispatchId> = lost.map(|running| running.id.clone()).collect();
         lost.sort();
         for id in lost {
             let failure = Failure { reason: format!("module {name} ended"), permanent: false };
@@ -66,8 +59,9 @@ impl<A: Application> Fleet<A> {
             checker.disrupts(self.now, n, order.mutation, healthy);
         }
         let Some(process) = &mut self.process else { return };
-        process.running.insert(n, order.id.clone());
         let name = &self.set.mutation(order.mutation).module;
+        let running = Running { id: order.id.clone(), module: Arc::clone(name) };
+        process.running.insert(n, running);
         let module = self.modules.iter().position(|known| known == name).unwrap_or(0);
         if process.down.contains(name) {
             let failure =
@@ -88,7 +82,7 @@ impl<A: Application> Fleet<A> {
             return;
         }
         if let Some(process) = &mut self.process {
-            process.running.retain(|_, running| running != id);
+            process.running.retain(|_, running| running.id != *id);
         }
     }
 
@@ -104,7 +98,7 @@ impl<A: Application> Fleet<A> {
                 let name = &self.set.mutation(work.order.mutation).module;
                 let module = self.modules.iter().position(|known| known == name);
                 process.running.get(&n).is_some_and(|running| {
-                    let ours = *running == work.order.id;
+                    let ours = running.id == work.order.id;
                     ours || self.plan.bug == Some(Bug::InterruptIgnored)
                 }) && module.is_none_or(|module| process.module_lives[module] == work.life.1)
             }
@@ -151,14 +145,14 @@ impl<A: Application> Fleet<A> {
             return;
         }
         let Some(process) = &mut self.process else { return };
-        if process.running.get(&n) == Some(&id) {
+        if process.running.get(&n).is_some_and(|running| running.id == id) {
             process.running.remove(&n);
         }
         let given = id.clone();
         let mut id = id;
         if self.plan.bug == Some(Bug::StaleEpochAccepted) && id.epoch != self.disk.epoch {
             // For an answer to whatever is under way now.
-            id = process.running.get(&n).cloned().unwrap_or(id);
+            id = process.running.get(&n).map_or(id, |running| running.id.clone());
         }
         self.step_as(Input::Finished { id, result }, Some(&given));
     }

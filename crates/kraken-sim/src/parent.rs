@@ -3,10 +3,11 @@
 
 use crate::agent::RETRY_CAP;
 use crate::application::Application;
+use crate::brain::Brain;
 use crate::desk::{RUN_STATE, silence};
 use crate::fleet::{Event, Fleet, number};
 use crate::plant::Bug;
-use kraken_engine::{Command, DispatchId, Engine, Input, Output, Terms};
+use kraken_engine::{Command, DispatchId, Engine, Input, Output, Settings, Terms};
 use kraken_model::{Change, Document, Millis, Side as Doc};
 use kraken_sync::{Parent, ParentInput, ParentSettings, TokenBook};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -34,9 +35,15 @@ const MOST_HELLOS: u32 = 12;
 /// How much longer than the least a neighbour's silence may be.
 pub(crate) const PATIENCE: u64 = 8;
 
+/// An order that a module is carrying out.
+pub(crate) struct Running {
+    pub(crate) id: DispatchId,
+    pub(crate) module: Arc<str>,
+}
+
 /// One run of the parent.
 pub(crate) struct Process {
-    pub(crate) engine: Engine,
+    pub(crate) engine: Brain,
     pub(crate) sync: Parent,
     pub(crate) book: TokenBook,
     /// What every node last said of itself.
@@ -47,7 +54,7 @@ pub(crate) struct Process {
     pub(crate) unsure: BTreeMap<usize, Millis>,
     pub(crate) adopt_until: Option<Millis>,
     /// What modules are carrying out.
-    pub(crate) running: HashMap<usize, DispatchId>,
+    pub(crate) running: HashMap<usize, Running>,
     pub(crate) is_frozen: bool,
     /// What was kept is being read: modules begin to look when all of it is there.
     is_loading: bool,
@@ -67,6 +74,14 @@ impl<A: Application> Fleet<A> {
         if self.process.is_some() {
             return;
         }
+        self.start_parent_with(|settings, fleet| {
+            let (set, registry) = (Arc::clone(&fleet.set), Arc::clone(&fleet.registry));
+            Brain::Here(Box::new(Engine::new(settings, set, registry)))
+        });
+    }
+
+    /// The same, with this engine.
+    pub(crate) fn start_parent_with(&mut self, engine: impl FnOnce(Settings, &Self) -> Brain) {
         self.lives += 1;
         self.disk.epoch += 1;
         let mut settings = self.app.settings(self.disk.epoch);
@@ -83,7 +98,7 @@ impl<A: Application> Fleet<A> {
         let patience = cadence.silent.max(cadence.hello * MOST_HELLOS);
         let window = patience + RETRY_CAP + JOIN_WITHIN * 2;
         self.process = Some(Box::new(Process {
-            engine: Engine::new(settings, Arc::clone(&self.set), Arc::clone(&self.registry)),
+            engine: engine(settings, self),
             sync: Parent::new(sync),
             book: TokenBook::import(self.disk.tokens.values().cloned()),
             said: HashMap::new(),
@@ -158,7 +173,7 @@ impl<A: Application> Fleet<A> {
     /// The parent is killed. What its modules asked machines for still happens.
     pub(crate) fn crash_parent(&mut self) {
         if let Some(process) = self.process.take() {
-            self.orphans.extend(process.running.into_values());
+            self.orphans.extend(process.running.into_values().map(|running| running.id));
         }
         self.tell(|_| "the parent is dead".to_owned());
     }
@@ -261,7 +276,7 @@ impl<A: Application> Fleet<A> {
         } else if process.sync.child(&id).is_some_and(|child| child.heard) {
             process.unsure.entry(n).or_insert(now);
         }
-        let document = process.cfg_for(n, &id, &self.set, &self.app.permitted_under());
+        let document = process.cfg_for(&self.app, n, &id, &self.set);
         self.sync_step(ParentInput::Cfg { node: id, document });
         self.ask(n, None, |app, machine, deeds| app.changed(machine, &dsc, deeds));
     }

@@ -1,6 +1,6 @@
 //! What happens: faults strike and end, operators speak.
 
-use crate::application::Application;
+use crate::application::{Application, Blow};
 use crate::fleet::{Event, Fleet};
 use crate::happening::{Noise, What, Word};
 use kraken_engine::{Command, Terms};
@@ -63,34 +63,42 @@ impl<A: Application> Fleet<A> {
             What::Operator(word) => return self.operator(word),
             What::Blow { blow, first, count, lasts } => {
                 for n in first..(first + count).min(self.nodes.len()) {
-                    self.touch(n, if begins { 1 } else { -1 });
-                    self.ask(n, None, |app, machine, deeds| {
-                        app.strike(machine, blow, begins, deeds);
-                    });
+                    self.strikes(n, blow, begins);
                 }
                 lasts
             }
             What::Cut { first, count, lasts } => {
                 let cut = first..(first + count).min(self.nodes.len());
                 self.judge_cut(cut.clone(), index, begins);
-                for n in cut {
-                    self.touch(n, 0);
-                    let cuts = &mut self.nodes[n].cuts;
-                    *cuts = if begins { *cuts + 1 } else { cuts.saturating_sub(1) };
-                }
+                cut.for_each(|n| self.cuts(n, begins));
                 lasts
             }
             What::Noise { noise, lasts } => {
-                self.noise = if begins { noise } else { Noise::default() };
+                self.set_noise(if begins { noise } else { Noise::default() });
                 self.noisy_until = if begins { self.now.plus(lasts) } else { self.now };
-                if !begins {
-                    self.recorded.clear();
-                }
                 lasts
             }
         };
         if begins {
             self.queue.push(self.now.plus(lasts), Event::Happens { index, begins: false });
+        }
+    }
+
+    pub(crate) fn strikes(&mut self, n: usize, blow: Blow, begins: bool) {
+        self.touch(n, if begins { 1 } else { -1 });
+        self.ask(n, None, |app, machine, deeds| app.strike(machine, blow, begins, deeds));
+    }
+
+    pub(crate) fn cuts(&mut self, n: usize, begins: bool) {
+        self.touch(n, 0);
+        let cuts = &mut self.nodes[n].cuts;
+        *cuts = if begins { *cuts + 1 } else { cuts.saturating_sub(1) };
+    }
+
+    pub(crate) fn set_noise(&mut self, noise: Noise) {
+        self.noise = noise;
+        if noise == Noise::default() {
+            self.recorded.clear();
         }
     }
 

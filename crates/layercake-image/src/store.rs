@@ -10,8 +10,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tempfile::NamedTempFile;
 
-use crate::describe::TagRecord;
-use crate::{Digest, ImageFacts, ImageInfo, ImageMeta, Imported, Tag};
+use crate::describe::{TagRecord, now_unix_secs};
+use crate::{Digest, Entry, ImageFacts, ImageInfo, ImageMeta, Imported, Kind, Tag};
 
 /// Why the store did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -169,6 +169,24 @@ impl ImageStore {
             self.write_json(&self.tag_path(tag), &record)?;
         }
         Ok(Imported { meta, was_known: before.is_some() })
+    }
+
+    /// Makes an image up that has a name and nothing in it that could be started: for simulated
+    /// machines, to which it makes no difference. Another name makes another image.
+    pub fn make_up(&self, tag: &Tag) -> Result<Imported, StoreError> {
+        let mut temporary = self.temporary()?;
+        let content = format!("{tag} was made up for a simulation: nothing of it can be started\n");
+        let path = temporary.path().to_owned();
+        temporary.write_all(content.as_bytes()).map_err(StoreError::io("write", &path))?;
+        let (digest, size_bytes) =
+            Digest::of_reader(content.as_bytes()).map_err(StoreError::io("seal", &path))?;
+        let command = vec!["/made-up".to_owned()];
+        let entry = Entry { kind: Kind::Plain, command, env: BTreeMap::new() };
+        let imported_at_unix_secs = now_unix_secs();
+        let source = "made up".to_owned();
+        let meta =
+            ImageMeta { digest, size_bytes, file_count: 0, source, imported_at_unix_secs, entry };
+        self.admit(temporary, meta, Some(tag))
     }
 
     /// Gives an image a name, which may have pointed elsewhere before.

@@ -8,6 +8,7 @@
 //! leaves machines and nodes as they are, and the next start takes them up again.
 
 pub mod api;
+mod hardware;
 mod images;
 mod limits;
 mod listen;
@@ -17,5 +18,9 @@ mod planning;
 mod server;
 mod tickets;
 mod told;
+mod world;
 
+pub use hardware::Hardware;
+pub use layercake_power::Console;
 pub use server::{Config, Server, ServerError};
+pub use world::{Counters, Machines, Pace, Setup, World, WorldError};

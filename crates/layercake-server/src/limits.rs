@@ -1,5 +1,6 @@
 //! What the cluster file says of limits, as the engine takes it.
 
+use crate::world::Pace;
 use kraken::{Group, Limit, Scope, Share};
 use kraken_model::NodeSet;
 use layercake_config::{Cluster, Portion, Steps, Where};
@@ -8,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The limits of a cluster, in the order of its file.
-pub(crate) fn limits(cluster: &Cluster) -> Vec<Limit> {
+pub(crate) fn limits(cluster: &Cluster, pace: Pace) -> Vec<Limit> {
     let limits = &cluster.settings.limits;
     let steps = limits.steps.iter().map(|limit| {
         let of = match &limit.of {
@@ -19,7 +20,7 @@ pub(crate) fn limits(cluster: &Cluster) -> Vec<Limit> {
                 names => Scope::AnyOf(names.iter().map(|name| name.as_str().into()).collect()),
             },
         };
-        let spacing = limit.every.unwrap_or(Duration::ZERO);
+        let spacing = pace.here(limit.every.unwrap_or(Duration::ZERO));
         let every = Limit { in_flight: limit.at_once, ..Limit::spaced(spacing, of) };
         about(every, &limit.nodes, &cluster.groups)
     });

@@ -2,40 +2,18 @@
 
 use crate::limits::limits;
 use crate::logs::Logs;
-use crate::tickets::SyncTickets;
 use crate::told::Told;
-use kraken::{
-    Availability, Identity, IdentityError, Keeper, Kraken, KrakenError, Module, Options, Settings,
-    Storm, Tasks,
-};
-use kraken::{SyncError, SyncOptions, SyncParent};
+use crate::world::{Machines, Pace, World, WorldError};
+use kraken::{Availability, Keeper, Kraken, KrakenError, Options, Settings, Storm, Tasks};
 use kraken_model::{Path as Address, Registry};
 use kraken_modules::Modules;
-use kraken_plan::{Effect, ModuleSet, Mutation};
-use kraken_store::{Bounds, StoreError};
-use layercake_boot::hosts::BootFileError;
-use layercake_boot::{
-    BootConfig, BootFile, BootHandle, BootModule, BootService, Hosts, Material, StartError,
-};
+use kraken_plan::{ModuleSet, Mutation};
+use kraken_store::Bounds;
 use layercake_config::{Cluster, Settings as ClusterSettings};
-use layercake_image::{ImageStore, ServeCounters};
-use layercake_power::{PowerModule, QemuHost};
-use layercake_schema::{Timing, image_state, phys_state};
-use layercake_seed::{SeedParent, ValueError};
-use std::io;
-use std::net::SocketAddr;
+use layercake_image::ImageStore;
+use layercake_schema::{Timing, image_state};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::{mpsc, watch};
-
-/// The port on which nodes join (TCP) and are heard (UDP).
-const SYNC_PORT: u16 = 8475;
-
-/// Where in the store the parent's own things are.
-const NAMESPACE: &str = "parent";
-
-/// The key of its identity there.
-const IDENTITY: &str = "identity";
 
 /// What is needed to start.
 pub(crate) struct Setup<'a> {
@@ -45,7 +23,7 @@ pub(crate) struct Setup<'a> {
     pub(crate) keeper: Keeper,
     pub(crate) images: ImageStore,
     pub(crate) run: &'a Path,
-    pub(crate) minos: &'a Path,
+    pub(crate) world: &'a dyn World,
 }
 
 /// What machines need cannot be started.
@@ -57,27 +35,9 @@ pub enum ParentError {
     /// The schemas contradict each other: a mistake in the program.
     #[error("the schemas contradict each other")]
     Schemas(#[from] kraken_model::RegistryError),
-    /// What is kept cannot be read or written.
-    #[error("cannot read or write what is kept")]
-    Store(#[from] StoreError),
-    /// The key by which nodes know this parent cannot be used.
+    /// The machines cannot be looked after.
     #[error(transparent)]
-    Identity(#[from] IdentityError),
-    /// Nodes cannot join.
-    #[error(transparent)]
-    Sync(#[from] SyncError),
-    /// Machines cannot boot.
-    #[error(transparent)]
-    Boot(#[from] StartError),
-    /// Layer 0 is not there.
-    #[error("cannot read Layer 0; make it with `layercake minos build`")]
-    Minos(#[from] BootFileError),
-    /// An address does not fit.
-    #[error("an address of the cluster file cannot be used")]
-    Address(#[from] ValueError),
-    /// QEMU machines have no place.
-    #[error("cannot run QEMU machines")]
-    Qemu(#[source] io::Error),
+    World(#[from] WorldError),
     /// The engine cannot start.
     #[error(transparent)]
     Kraken(#[from] KrakenError),
@@ -87,73 +47,49 @@ pub enum ParentError {
 pub(crate) struct Parent {
     pub(crate) cluster: String,
     pub(crate) kraken: Kraken,
-    pub(crate) power: Arc<PowerModule>,
-    pub(crate) boot: Arc<BootModule>,
+    pub(crate) machines: Box<dyn Machines>,
     pub(crate) logs: Arc<Logs>,
-    sync: Arc<SyncParent>,
     settings: ClusterSettings,
-    served: Arc<ServeCounters>,
-    service: Mutex<Option<BootHandle>>,
     tasks: Mutex<Option<Tasks>>,
 }
 
 impl Parent {
     /// Starts it all: nodes that were known are adopted, machines are answered.
     pub(crate) async fn start(setup: Setup<'_>) -> Result<Self, ParentError> {
-        let Setup { cluster, registry, keeper, images, .. } = setup;
+        let Setup { cluster, registry, keeper, images, world, .. } = setup;
         let settings = &cluster.settings;
         let keeper = keeper.bounded(journal_bounds(settings));
-        let network = &settings.network;
-        let modules = module_set(&registry, setup.modules, settings)?;
-        let identity = identity(&keeper).await?;
-        let at = SocketAddr::from((network.server, SYNC_PORT));
+        let pace = world.pace();
+        let modules = module_set(&registry, setup.modules, settings, pace)?;
         let logs = Arc::new(Logs::new());
-        let told = Told::new(Arc::clone(&registry), &modules)?;
-        let options = sync_options(settings, at, &logs, told);
-        let sync = SyncParent::bind(options, &identity, keeper.clone()).await?;
-
-        let (hosts, hosts_seen) = watch::channel(Arc::new(Hosts::default()));
-        let (events, events_in) = mpsc::channel(layercake_boot::service::EVENT_CHANNEL_PLACES);
-        let served = Arc::new(ServeCounters::default());
-        let mut config = BootConfig::new(&network.interface, network.server);
-        config.http_port = network.http_port.get();
-        config.routes = layercake_image::router(images, Arc::clone(&served));
-        let material = Material {
-            cluster: cluster.name.clone(),
-            kernel: BootFile::read(&setup.minos.join("vmlinuz"))?,
-            initramfs: BootFile::read(&setup.minos.join("initramfs.img"))?,
-            parents: vec![SeedParent { addr: at }],
-            parent_key: identity.pin()?.to_string().parse()?,
-            image_base: format!("http://{}:{}/images", network.server, network.http_port)
-                .parse()?,
+        let (told, printed) = (Told::new(Arc::clone(&registry), &modules)?, Arc::clone(&logs));
+        let machines = crate::world::Setup {
+            cluster,
+            registry: Arc::clone(&registry),
+            keeper: keeper.clone(),
+            images,
+            told: Arc::new(move |view| told.cfg(view)),
+            on_log: Arc::new(move |node, stream, line| printed.add(node, stream, line)),
         };
-        let tickets = Arc::new(SyncTickets(Arc::clone(&sync)));
-        let boot = Arc::new(BootModule::new(material, tickets, keeper.clone(), hosts, events_in));
-        let host = QemuHost::new(setup.run.join("qemu")).map_err(ParentError::Qemu)?;
-        let power = Arc::new(PowerModule::new(host));
-        let service = BootService::start(config, hosts_seen, events)?;
+        let machines = world.start(machines).await?;
 
-        let mut hosted: Vec<Arc<dyn Module>> = vec![power.clone(), boot.clone(), sync.clone()];
+        let mut hosted = machines.hosted();
         hosted.extend(setup.modules.hosted(&registry, &setup.run.join("modules")));
         let options = Options {
             registry,
             modules: Arc::new(modules),
             hosted,
             keeper,
-            settings: engine_settings(cluster),
+            settings: engine_settings(cluster, pace),
         };
         let (kraken, tasks) = Kraken::start(options).await?;
         tracing::info!(cluster = cluster.name, nodes = kraken.views().len(), "looking after nodes");
         Ok(Self {
             cluster: cluster.name.clone(),
             kraken,
-            power,
-            boot,
+            machines,
             logs,
-            sync,
             settings: settings.clone(),
-            served,
-            service: Mutex::new(Some(service)),
             tasks: Mutex::new(Some(tasks)),
         })
     }
@@ -173,30 +109,10 @@ impl Parent {
         notes
     }
 
-    /// What the boot service has counted.
-    pub(crate) fn boot_counters(&self) -> serde_json::Value {
-        let service = self.service.lock().unwrap_or_else(PoisonError::into_inner);
-        let counters = service.as_ref().map(BootHandle::counters);
-        serde_json::to_value(counters).unwrap_or_default()
-    }
-
-    /// What the image service has counted.
-    pub(crate) fn image_counters(&self) -> serde_json::Value {
-        serde_json::to_value(self.served.snapshot()).unwrap_or_default()
-    }
-
-    /// What the sync driver has counted.
-    pub(crate) fn sync_counters(&self) -> serde_json::Value {
-        self.sync.counters()
-    }
-
     /// Ends what runs here. Machines and nodes go on.
     pub(crate) async fn shutdown(&self) {
         self.kraken.stop();
-        let service = self.service.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(service) = service {
-            service.shutdown().await;
-        }
+        self.machines.shutdown().await;
         let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(tasks) = tasks {
             tasks.ended().await;
@@ -210,8 +126,9 @@ fn module_set(
     registry: &Registry,
     modules: &Modules,
     settings: &ClusterSettings,
+    pace: Pace,
 ) -> Result<ModuleSet, ParentError> {
-    let mutations = mutations(modules, &settings.timing);
+    let mutations = mutations(modules, &settings.timing, pace);
     let set = ModuleSet::new(registry, mutations).map_err(|problems| {
         let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
         ParentError::Mutations(lines.join("; "))
@@ -223,48 +140,12 @@ fn module_set(
 }
 
 /// Every mutation that there is.
-pub(crate) fn mutations(modules: &Modules, timing: &Timing) -> Vec<Mutation> {
+pub(crate) fn mutations(modules: &Modules, timing: &Timing, pace: Pace) -> Vec<Mutation> {
     let mut mutations = layercake_schema::mutations(timing);
+    mutations.iter_mut().for_each(|mutation| pace.apply(mutation));
+    // Those of other processes do not depend on the machines' time.
     modules.extend(&mut mutations);
     mutations
-}
-
-/// The key by which nodes know this parent: made at the first start, kept from then on.
-async fn identity(keeper: &Keeper) -> Result<Identity, ParentError> {
-    let kept = keeper.with(|store| store.get(NAMESPACE, IDENTITY)).await?;
-    if let Some(identity) = kept.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
-        return Ok(identity);
-    }
-    let identity = Identity::generate()?;
-    let bytes = serde_json::to_vec(&identity).unwrap_or_default();
-    keeper.with(move |store| store.put(NAMESPACE, IDENTITY, &bytes)).await?;
-    Ok(identity)
-}
-
-fn sync_options(
-    settings: &ClusterSettings,
-    at: SocketAddr,
-    logs: &Arc<Logs>,
-    told: Told,
-) -> SyncOptions {
-    let logs = Arc::clone(logs);
-    let registry = Arc::clone(told.registry());
-    SyncOptions {
-        address: at,
-        hello: settings.timing.hello,
-        silent: settings.timing.silent,
-        return_within: SyncOptions::time_to_return(settings.timing.hello, settings.timing.silent),
-        node_owns: Arc::new(layercake_schema::node_owns),
-        is_goal: Arc::new(move |path| registry.variable(path.as_str()).is_some()),
-        disproved: vec![Effect {
-            variable: Address::known(phys_state::PATH),
-            from: phys_state::PHYS_HANG.into(),
-            to: phys_state::POWER_ON.into(),
-            or: Vec::new(),
-        }],
-        told: Arc::new(move |view| told.cfg(view)),
-        on_log: Arc::new(move |node, stream, line| logs.add(node, stream, line)),
-    }
 }
 
 /// How much is remembered: what the cluster file says, and the rest as it comes.
@@ -278,17 +159,18 @@ fn journal_bounds(settings: &ClusterSettings) -> Bounds {
 }
 
 /// How the engine behaves: what the cluster file says of limits, and the rest as it comes.
-fn engine_settings(cluster: &Cluster) -> Settings {
+fn engine_settings(cluster: &Cluster, pace: Pace) -> Settings {
+    let storm = Storm::default();
     // Nodes that are lost together are found silent one by one, as their hellos would have come.
-    let settle = Storm::default().settle.max(cluster.settings.timing.hello * 3);
+    let settle = pace.here(storm.settle.max(cluster.settings.timing.hello * 3));
     // An image that is to be changed serves until then.
     let to_be_changed = (Address::known(image_state::PATH), image_state::UPDATE.into());
     let usual = Settings::default();
     Settings {
-        limits: limits(cluster),
+        limits: limits(cluster, pace),
         // What steps take is a matter of the hardware.
         kinds: ["platform", "arch"].map(Address::known).into(),
-        storm: Storm { settle, ..Storm::default() },
+        storm: Storm { settle, window: pace.here(storm.window), ..storm },
         availability: Availability { as_good: vec![to_be_changed], ..usual.availability.clone() },
         ..usual
     }

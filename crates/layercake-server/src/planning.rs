@@ -30,9 +30,10 @@ impl App {
         let before = parent.map(|parent| parent.kraken.views().all()).unwrap_or_default();
         let (_, changes) = between(&before, &cluster.nodes);
         // With very many nodes this takes a while, which the API does not wait for.
+        let pace = self.pace();
         let planning = move || {
             outlook.foresee(&cluster.nodes, layercake_schema::foreseen);
-            outlook.plan(&cluster.nodes, &limits(&cluster))
+            outlook.plan(&cluster.nodes, &limits(&cluster, pace))
         };
         let plan = tokio::task::spawn_blocking(planning)
             .await

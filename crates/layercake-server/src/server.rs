@@ -1,9 +1,11 @@
 //! The server: what it is made of, and in which order it starts and ends.
 
 use crate::api::{self, Applied, Problem, between, chain};
+use crate::hardware::Hardware;
 use crate::limits::limits;
 use crate::listen::{ListenError, Listeners};
 use crate::parent::{Parent, ParentError, Setup};
+use crate::world::{Pace, World};
 use axum::http::StatusCode;
 use kraken::{Keeper, Kraken};
 use kraken_model::{Document, NodeId, NodeSet, Registry};
@@ -114,6 +116,7 @@ pub(crate) struct Kept {
 /// What the API answers from.
 pub(crate) struct App {
     config: Config,
+    world: Arc<dyn World>,
     registry: Arc<Registry>,
     modules: Modules,
     keeper: Keeper,
@@ -139,6 +142,15 @@ impl Server {
     /// # Errors
     /// With what stands in the way, and what to do about it.
     pub async fn start(config: Config) -> Result<Self, ServerError> {
+        let (run, minos) = (config.run.clone(), config.minos.clone());
+        Self::start_in(config, Arc::new(Hardware { run, minos })).await
+    }
+
+    /// The same in another world than that of hardware.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub async fn start_in(config: Config, world: Arc<dyn World>) -> Result<Self, ServerError> {
         for path in [&config.state, &config.run] {
             make_private(path)
                 .map_err(|source| ServerError::Directory { path: path.clone(), source })?;
@@ -149,6 +161,7 @@ impl Server {
         let listeners = Listeners::open(&config.api_socket, config.api_listen).await?;
         let address = listeners.address().unwrap_or(config.api_listen);
         let app = Arc::new(App {
+            world,
             registry,
             modules,
             keeper: Keeper::new(Box::new(store)),
@@ -160,7 +173,9 @@ impl Server {
             config,
         });
         app.resume().await?;
-        let api = tokio::spawn(listeners.serve(api::router(Arc::clone(&app)), app.stop.clone()));
+        let more = app.world.routes(api::Selection(Arc::clone(&app)));
+        let router = api::router(Arc::clone(&app), more);
+        let api = tokio::spawn(listeners.serve(router, app.stop.clone()));
         Ok(Self { app, api, address })
     }
 
@@ -168,6 +183,12 @@ impl Server {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// How many nodes there are by now.
+    #[must_use]
+    pub fn nodes(&self) -> usize {
+        self.app.parent.get().map_or(0, |parent| parent.kraken.views().len())
     }
 
     /// Ends the server. Machines and nodes go on as they are.
@@ -265,7 +286,7 @@ impl App {
         let before = self.kept_cluster().await.map_err(not_kept)?;
         self.keep_cluster(&kept).await.map_err(not_kept)?;
         // Before anything follows from the new cfg.
-        self.kraken()?.limit(limits(&cluster)).await?;
+        self.kraken()?.limit(limits(&cluster, self.pace())).await?;
         if !writes.is_empty() {
             match self.kraken()?.configure_at(revision, writes, by).await {
                 Ok(revision) => applied.revision = revision,
@@ -286,7 +307,7 @@ impl App {
             tracing::error!(%error, "the cluster file that was refused is kept all the same");
         }
         if let (Ok(kraken), Ok(cluster)) = (self.kraken(), self.read_cluster(&before))
-            && let Err(error) = kraken.limit(limits(&cluster)).await
+            && let Err(error) = kraken.limit(limits(&cluster, self.pace())).await
         {
             tracing::error!(%error, "the limits of the file that was refused hold all the same");
         }
@@ -294,7 +315,12 @@ impl App {
 
     /// Every mutation that there is.
     pub(crate) fn mutations(&self, timing: &Timing) -> Vec<kraken_plan::Mutation> {
-        crate::parent::mutations(&self.modules, timing)
+        crate::parent::mutations(&self.modules, timing, self.pace())
+    }
+
+    /// How fast time passes for the machines.
+    pub(crate) fn pace(&self) -> Pace {
+        self.world.pace()
     }
 
     /// What may stand in a document.
@@ -312,7 +338,7 @@ impl App {
                 keeper: self.keeper.clone(),
                 images: self.images.clone(),
                 run: &self.config.run,
-                minos: &self.config.minos,
+                world: self.world.as_ref(),
             };
             Parent::start(setup).await
         };
@@ -321,7 +347,8 @@ impl App {
     }
 
     fn read_cluster(&self, kept: &Kept) -> Result<Cluster, Vec<Diagnostic>> {
-        let images = crate::images::Lookup(&self.images);
+        let makes_up = self.world.makes_up_images();
+        let images = crate::images::Lookup { store: &self.images, makes_up };
         // Their times do not matter here, their names do.
         let steps = self.mutations(&Timing::default());
         let steps: Vec<&str> = steps.iter().map(|mutation| mutation.name.as_ref()).collect();

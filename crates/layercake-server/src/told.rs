@@ -47,11 +47,6 @@ impl Told {
         Ok(Self { node, all, permitted: Path::known(PERMITTED), steps })
     }
 
-    /// Everything that there is.
-    pub(crate) fn registry(&self) -> &Arc<Registry> {
-        &self.all
-    }
-
     /// What a node is told to be.
     pub(crate) fn cfg(&self, view: &View) -> Document {
         // Shared with everybody who has it, unless something is different.

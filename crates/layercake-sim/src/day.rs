@@ -2,7 +2,7 @@
 
 use crate::Layercake;
 use kraken_model::Millis;
-use kraken_sim::{Application, Day, Plan, Random, draw};
+use kraken_sim::{Application, Day, Outcome, Plan, Random, draw, run, shrink};
 use std::time::Duration;
 
 /// How many nodes a run has, which decides how long its day is.
@@ -43,6 +43,47 @@ pub fn plan(seed: u64, size: Size) -> (Layercake, Plan) {
         trace: 0,
     };
     (app, plan)
+}
+
+/// How many of the last events are told of a day that failed.
+const TRACE: usize = 60;
+
+/// Runs the day of a seed and tells of it, line by line: everything, when that is wanted, and in any
+/// case what was violated, the fewest happenings that still violate it, and how it came to that.
+pub fn told_day(
+    seed: u64,
+    size: Size,
+    is_told_in_full: bool,
+    tell: &mut dyn FnMut(&str),
+) -> Outcome {
+    let (app, mut plan) = plan(seed, size);
+    if is_told_in_full {
+        plan.trace = usize::MAX;
+        plan.happenings.iter().for_each(|happening| tell(&happening.to_string()));
+    }
+    let outcome = run(app.clone(), plan.clone());
+    outcome.trace.iter().for_each(|line| tell(line));
+    if let Some(violation) = &outcome.violation {
+        tell(&format!("seed {seed}: {violation}"));
+        tell_shortest(&plan, &app, tell);
+        let again = format!("cargo xtask sim --from {seed} --seeds 1 --nodes {}", size.0);
+        tell(&format!("to see it again: {again}"));
+    }
+    outcome
+}
+
+/// What is needed for the failure, and how it came to it.
+fn tell_shortest(plan: &Plan, app: &Layercake, tell: &mut dyn FnMut(&str)) {
+    let mut shortest = shrink(plan, || app.clone());
+    tell(&format!("of {} happenings these are enough:", plan.happenings.len()));
+    shortest.happenings.iter().for_each(|happening| tell(&format!("  {happening}")));
+    shortest.trace = TRACE;
+    let outcome = run(app.clone(), shortest);
+    tell("the last of what happened then:");
+    outcome.trace.iter().for_each(|line| tell(&format!("  {line}")));
+    if let Some(violation) = outcome.violation {
+        tell(&format!("  {violation}"));
+    }
 }
 
 /// How long it may take, in milliseconds, until everything that can be as it should be is, once

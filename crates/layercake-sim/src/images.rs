@@ -3,41 +3,55 @@
 use crate::machine::{Layercake, Machine, Stage, set};
 use crate::power::REASON;
 use crate::services::ImageService;
-use kraken_model::{Change, Path};
+use kraken_model::{Change, Document, Path, Value};
 use kraken_sim::{Deeds, Side, Task};
 use layercake_schema::image_state;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
+
+/// Images that run: their digests, by the names under which they are configured.
+pub(crate) type Running = BTreeMap<Arc<str>, Arc<str>>;
+
+/// The images that a cfg wants.
+pub(crate) fn wanted_images(cfg: &Document) -> Running {
+    let wanted = cfg.under("images").filter_map(|(path, value)| {
+        let name = path.as_str().strip_prefix("images.")?.strip_suffix(".digest")?;
+        Some((name.into(), value.as_text()?.into()))
+    });
+    wanted.collect()
+}
 
 impl Layercake {
     /// Says how the images are, in view of what the node's cfg wants.
-    pub(crate) fn report_images(&self, machine: &Machine, deeds: &mut Deeds<'_>) {
+    pub(crate) fn report_images(&self, machine: &mut Machine, deeds: &mut Deeds<'_>) {
         if machine.stage == Stage::Up && machine.service == ImageService::Running {
-            deeds.find(Side::Node, self.images_found(machine), &self.names().image);
+            let found = self.images_found(machine);
+            deeds.find(Side::Node, found, &self.names().image);
         }
     }
 
     /// How the images are, or that nobody looks after them.
-    pub(crate) fn images_found(&self, machine: &Machine) -> Vec<Change> {
-        const TOLD: [&str; 2] = ["images.web.state", "images.web.digest"];
+    pub(crate) fn images_found(&self, machine: &mut Machine) -> Vec<Change> {
         if machine.service != ImageService::Running {
-            return TOLD.map(|path| Change::remove(Path::known(path))).into();
+            let said = std::mem::take(&mut machine.said).into_keys();
+            return said.map(|path| Change::remove(Path::known(&path))).collect();
         }
-        let wanted = machine.cfg.text("images.web.digest");
-        let running = machine.images.as_deref();
-        let state = match (running, wanted) {
-            (None, None) => image_state::IDLE,
-            (None, Some(_)) if machine.has_failed => image_state::ERROR,
-            (None, Some(_)) => image_state::IDLE,
-            (Some(running), Some(wanted)) if running == wanted => image_state::ACTIVE,
-            (Some(_), _) => image_state::UPDATE,
+        let wanted = wanted_images(&machine.cfg);
+        let state = match (machine.images.is_empty(), wanted.is_empty()) {
+            (true, true) => image_state::IDLE,
+            (true, false) if machine.has_failed => image_state::ERROR,
+            (true, false) => image_state::IDLE,
+            (false, _) if machine.images == wanted => image_state::ACTIVE,
+            (false, _) => image_state::UPDATE,
         };
         let mut found = vec![set(image_state::PATH, state)];
-        for (path, value) in TOLD.into_iter().zip(["running", running.unwrap_or("")]) {
-            found.push(match running {
-                Some(_) => set(path, value),
-                None => Change::remove(Path::known(path)),
-            });
-        }
+        let said = said_of(&machine.images);
+        let gone = machine.said.iter().filter(|(path, _)| !said.contains_key(*path));
+        found.extend(gone.map(|(path, _)| Change::remove(Path::known(path))));
+        found
+            .extend(said.iter().map(|(path, value)| Change::set(Path::known(path), value.clone())));
+        machine.said = said;
         if machine.boasts {
             found.push(set(REASON, "a node knows nothing of that"));
         }
@@ -66,13 +80,26 @@ impl Layercake {
             return;
         }
         machine.images = match task.mutation {
-            "image.start" | "image.swap" | "image.restart" => {
-                task.order.cfg.text("images.web.digest").map(Into::into)
-            }
-            _ => None,
+            "image.start" | "image.swap" | "image.restart" => wanted_images(&task.order.cfg),
+            _ => Running::new(),
         };
         machine.has_failed = false;
+        if self.is_served() {
+            for (name, digest) in &machine.images {
+                deeds.print(name, format!("runs as if it were {digest}"));
+            }
+        }
         self.report_images(machine, deeds);
         deeds.answer(task.order, Ok(()));
     }
+}
+
+/// What a node says of each image that runs, by its address.
+fn said_of(images: &Running) -> BTreeMap<String, Value> {
+    let of_one = |(name, digest): (&Arc<str>, &Arc<str>)| {
+        let state = (format!("images.{name}.state"), "running".into());
+        let digest = (format!("images.{name}.digest"), Value::from(Arc::clone(digest)));
+        [state, digest]
+    };
+    images.iter().flat_map(of_one).collect()
 }

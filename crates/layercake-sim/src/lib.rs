@@ -11,5 +11,5 @@ mod machine;
 mod power;
 mod services;
 
-pub use day::{Size, plan};
-pub use machine::{Layercake, Machine};
+pub use day::{Size, plan, told_day};
+pub use machine::{Layercake, Machine, ToldCfg};

@@ -1,12 +1,14 @@
 //! The machine, and how Layercake is put around it.
 
+use crate::images::{Running, wanted_images};
 use crate::services::ImageService;
 use kraken_engine::{Limit, Role, Scope, Settings};
-use kraken_model::{Change, Document, Path, Registry};
+use kraken_model::{Change, Document, Path, Registry, Value};
 use kraken_plan::service::{SERVICE as SERVICE_MODULE, STOPPED};
-use kraken_plan::{Effect, ModuleSet};
+use kraken_plan::{Effect, ModuleSet, Mutation};
 use kraken_sim::{Alarm, Application, Blow, Cadence, Deeds, NODES_PER_RACK, Side, Task, Wish};
 use layercake_schema::{Timing, boot_state, image_state, module, phys_state, run_state};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +36,9 @@ const BOASTERS: usize = 5;
 /// How often firmware that finds no boot server asks again.
 const FIRMWARE_RETRY: Duration = Duration::from_secs(10);
 
+/// What a node is told to be, from what it is given to be and what its parent knows of it.
+pub type ToldCfg = Arc<dyn Fn(Document, &Document) -> Document + Send + Sync>;
+
 /// A Layercake cluster.
 #[derive(Clone)]
 pub struct Layercake {
@@ -42,6 +47,10 @@ pub struct Layercake {
     modules: Arc<ModuleSet>,
     names: Names,
     limits: bool,
+    /// What a node is told of what it is given, where a server says so.
+    told: Option<ToldCfg>,
+    /// One machine in so many has a node that speaks of what is not its own to know.
+    boasters: Option<usize>,
     /// How often a controller is asked for power.
     pub(crate) poll: Duration,
 }
@@ -66,8 +75,10 @@ pub struct Machine {
     pub(crate) run: u64,
     pub(crate) controller: Controller,
     pub(crate) is_slow: bool,
-    /// The images that run, by their digest.
-    pub(crate) images: Option<Arc<str>>,
+    /// The images that run.
+    pub(crate) images: Running,
+    /// What the node said last of the images that run.
+    pub(crate) said: BTreeMap<String, Value>,
     /// How the service is that looks after them.
     pub(crate) service: ImageService,
     /// Whether an image that was started has ended by itself.
@@ -82,6 +93,8 @@ pub struct Machine {
     served: Option<(String, kraken_sim::Secret)>,
     /// What the power module saw last; it forgets with every start.
     pub(crate) seen: Option<bool>,
+    /// How many times the power module began to look at it: what it planned before counts no more.
+    pub(crate) watches: u64,
     /// Whether the engine takes it to hang.
     pub(crate) is_thought_to_hang: bool,
 }
@@ -113,11 +126,27 @@ impl Layercake {
     #[must_use]
     pub fn new(hello: Duration) -> Self {
         let timing = Timing { hello, ..Timing::default() };
+        let mutations = layercake_schema::mutations(&timing);
+        Self::of(timing, mutations)
+    }
+
+    /// The machines of a cluster whose engine runs in a server, which says what nodes are told.
+    ///
+    /// # Panics
+    /// Never, as with [`Layercake::new`].
+    #[must_use]
+    pub fn served(timing: &Timing, told: ToldCfg) -> Self {
+        // As the program on a node plans.
+        let mutations = layercake_schema::node_mutations(timing);
+        let served = Self::of(timing.clone(), mutations);
+        Self { told: Some(told), boasters: None, ..served }
+    }
+
+    fn of(timing: Timing, mutations: Vec<Mutation>) -> Self {
         #[allow(clippy::expect_used)]
         let registry = Registry::new(layercake_schema::schemas()).expect("schemas that fit");
         #[allow(clippy::expect_used)]
-        let modules = ModuleSet::new(&registry, layercake_schema::mutations(&timing))
-            .expect("mutations that fit");
+        let modules = ModuleSet::new(&registry, mutations).expect("mutations that fit");
         let names = Names {
             power: module::POWER.into(),
             boot: module::BOOT.into(),
@@ -129,6 +158,8 @@ impl Layercake {
             modules: Arc::new(modules),
             names,
             limits: true,
+            told: None,
+            boasters: Some(BOASTERS),
             poll: Duration::from_secs(5),
         }
     }
@@ -154,7 +185,7 @@ impl Layercake {
     /// The machine begins anew from its firmware, or stays off.
     pub(crate) fn restart(&self, machine: &mut Machine, deeds: &mut Deeds<'_>) {
         machine.run += 1;
-        machine.images = None;
+        machine.images.clear();
         machine.has_failed = false;
         machine.served = None;
         deeds.die();
@@ -179,6 +210,21 @@ impl Layercake {
         deeds.find(Side::Parent, served, &self.names.boot);
         let kernel = Duration::from_millis(deeds.random.within(3_000, 15_000));
         deeds.alarm(machine.takes(kernel), Alarm::Machine(machine.run));
+    }
+
+    /// Whether people look at it through a server, who like to see more than what is planned with.
+    pub(crate) fn is_served(&self) -> bool {
+        self.told.is_some()
+    }
+
+    /// Says what a node's agent says when it starts.
+    fn report_layer0(&self, machine: &Machine, deeds: &mut Deeds<'_>) {
+        if machine.stage != Stage::Up || !self.is_served() {
+            return;
+        }
+        let found = [("layer0.kernel", "simulated"), ("layer0.version", env!("CARGO_PKG_VERSION"))];
+        let found = found.map(|(path, value)| set(path, value)).into();
+        deeds.find(Side::Node, found, &self.names.image);
     }
 
     fn arm(&self, machine: &mut Machine, task: Task<'_>, deeds: &mut Deeds<'_>) {
@@ -322,14 +368,16 @@ impl Application for Layercake {
             run: 0,
             controller: Controller::Fine,
             is_slow: false,
-            images: None,
+            images: Running::new(),
+            said: BTreeMap::new(),
             service: ImageService::Stopped,
             has_failed: false,
-            boasts: node.is_multiple_of(BOASTERS),
+            boasts: self.boasters.is_some_and(|every| node.is_multiple_of(every)),
             cfg: Document::new(),
             armed: None,
             served: None,
             seen: None,
+            watches: 0,
             is_thought_to_hang: false,
         }
     }
@@ -337,7 +385,10 @@ impl Application for Layercake {
     fn begin(&self, machine: &mut Machine, name: &str, deeds: &mut Deeds<'_>) {
         match name {
             module::POWER => self.watch_power(machine, deeds),
-            module::IMAGE => self.report_images(machine, deeds),
+            module::IMAGE => {
+                self.report_layer0(machine, deeds);
+                self.report_images(machine, deeds);
+            }
             _ => {}
         }
     }
@@ -353,6 +404,7 @@ impl Application for Layercake {
 
     fn alarm(&self, machine: &mut Machine, alarm: Alarm, deeds: &mut Deeds<'_>) {
         let run = match alarm {
+            Alarm::Module(_, watch) if watch != machine.watches => return,
             Alarm::Module(..) => return self.poll(machine, deeds),
             Alarm::Machine(run) => run,
         };
@@ -403,7 +455,7 @@ impl Application for Layercake {
             Blow::Reset if begins && machine.is_on => self.restart(machine, deeds),
             Blow::Wedge if begins && machine.is_on => {
                 machine.run += 1;
-                machine.images = None;
+                machine.images.clear();
                 machine.stage = Stage::Wedged;
                 deeds.die();
             }
@@ -411,13 +463,20 @@ impl Application for Layercake {
             Blow::ControllerErrs => machine.controller = controller(Controller::Errs),
             Blow::ControllerLies => machine.controller = controller(Controller::Lies),
             Blow::Slow => machine.is_slow = begins,
-            Blow::Work if begins && machine.images.is_some() => {
-                machine.images = None;
+            Blow::Work if begins && !machine.images.is_empty() => {
+                machine.images.clear();
                 machine.has_failed = true;
                 self.report_images(machine, deeds);
             }
             Blow::Service if begins => self.break_service(machine, deeds),
             Blow::Reset | Blow::Wedge | Blow::Work | Blow::Service => {}
+        }
+    }
+
+    fn told(&self, cfg: Document, dsc: &Document) -> Document {
+        match &self.told {
+            Some(told) => told(cfg, dsc),
+            None => cfg,
         }
     }
 
@@ -427,8 +486,7 @@ impl Application for Layercake {
                 machine.stage == Stage::Up && machine.service == ImageService::Stopped
             }
             Some(phys_state::POWER_ON) => {
-                machine.stage == Stage::Up
-                    && machine.images.as_deref() == cfg.text("images.web.digest")
+                machine.stage == Stage::Up && machine.images == wanted_images(cfg)
             }
             _ => !machine.is_on,
         }

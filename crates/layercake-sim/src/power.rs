@@ -19,8 +19,9 @@ impl Layercake {
     /// Begins to ask a machine for its power, again and again.
     pub(crate) fn watch_power(&self, machine: &mut Machine, deeds: &mut Deeds<'_>) {
         machine.seen = None;
+        machine.watches += 1;
         let first = Duration::from_millis(deeds.random.within(0, self.poll_ms()));
-        deeds.alarm(first, Alarm::Module(module::POWER, 0));
+        deeds.alarm(first, Alarm::Module(module::POWER, machine.watches));
     }
 
     fn poll_ms(&self) -> u64 {
@@ -29,7 +30,7 @@ impl Layercake {
 
     /// Asks once, and says what is different from before.
     pub(crate) fn poll(&self, machine: &mut Machine, deeds: &mut Deeds<'_>) {
-        deeds.alarm(self.poll, Alarm::Module(module::POWER, 0));
+        deeds.alarm(self.poll, Alarm::Module(module::POWER, machine.watches));
         let is_on = match machine.controller {
             Controller::Hangs => return,
             Controller::Errs => {

@@ -33,7 +33,7 @@ impl Machine {
 
 impl Layercake {
     /// Says how the service is, and with it how the images are.
-    fn report_service(&self, machine: &Machine, deeds: &mut Deeds<'_>) {
+    fn report_service(&self, machine: &mut Machine, deeds: &mut Deeds<'_>) {
         let mut found = machine.service_changes();
         found.extend(self.images_found(machine));
         deeds.find(Side::Node, found, &self.names().image);

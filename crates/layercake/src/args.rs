@@ -2,6 +2,7 @@
 
 use crate::client::Address;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use layercake_sim_world::Kind;
 use std::path::PathBuf;
 
 /// Where the server's API is unless said otherwise.
@@ -152,6 +153,91 @@ pub(crate) enum Verb {
     },
     /// Show how the server is
     Status,
+    /// Run a server whose machines are simulated, or a simulated day of a fleet
+    ///
+    /// With --serve: the server as it ships, with machines that do not exist, until it is stopped. No
+    /// root, and nothing on a network but the API. Without: one day of a fleet, faults and all, as fast
+    /// as it can be computed; exit code 1 when an invariant was violated on it.
+    Sim(Box<Sim>),
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Sim {
+    /// Run the server until it is stopped
+    #[arg(long)]
+    pub(crate) serve: bool,
+    /// How many machines there are; 130 without
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) nodes: Option<u32>,
+    /// What the machines do, as far as it is random
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// How many times as fast as elsewhere time passes for the machines, 0.1 to 600
+    #[arg(long, value_name = "TIMES", default_value_t = 1.0, requires = "serve")]
+    pub(crate) speed: f64,
+    /// So many faults an hour of the machines come by themselves, on average
+    #[arg(long, value_name = "COUNT", default_value_t = 0.0, requires = "serve")]
+    pub(crate) chaos: f64,
+    /// The cluster file to begin with; without, one is made up
+    #[arg(long, value_name = "FILE", requires = "serve", conflicts_with = "nodes")]
+    pub(crate) cluster: Option<PathBuf>,
+    /// The loopback address of the API
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8470", requires = "serve")]
+    pub(crate) api_listen: std::net::SocketAddr,
+    /// The unix socket of the API; default: api.sock in the state directory
+    #[arg(long, value_name = "PATH", requires = "serve")]
+    pub(crate) socket: Option<PathBuf>,
+    /// Where everything is kept, and found again by the next one; without, nothing is
+    #[arg(long, value_name = "DIR", requires = "serve")]
+    pub(crate) state: Option<PathBuf>,
+    /// Where the files of modules out of process are; there need not be any
+    #[arg(long, value_name = "DIR", requires = "serve")]
+    pub(crate) modules: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) action: Option<SimAction>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SimAction {
+    /// Faults of simulated machines
+    #[command(subcommand)]
+    Fault(Fault),
+    /// Show how a simulation is: its seed, its speed, and whether it keeps up
+    Status,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Fault {
+    /// Break something: `rack-power r3`, `hang n[1-3]`, `lossy`
+    #[command(after_help = fault_kinds())]
+    Add {
+        /// What breaks
+        kind: Kind,
+        /// Which nodes, or which rack
+        target: Option<String>,
+        /// For how long, in the time of the machines (90s, 10m, 1h); without, until it is cleared
+        #[arg(long = "for", value_name = "DURATION")]
+        lasts: Option<String>,
+    },
+    /// List the faults that there are
+    List,
+    /// Make whole again
+    #[command(arg_required_else_help = true)]
+    Clear {
+        /// The numbers of the faults
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        ids: Vec<u64>,
+        /// All of them
+        #[arg(long)]
+        all: bool,
+    },
+}
+
+fn fault_kinds() -> String {
+    let line = |kind: &Kind| format!("  {:<12} {}", kind.name(), kind.about());
+    let lines: Vec<String> = Kind::ALL.iter().map(line).collect();
+    format!("Kinds:\n{}", lines.join("\n"))
 }
 
 #[derive(Debug, Args)]

@@ -20,7 +20,12 @@ const FAILED: u8 = 1;
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    start_logging(matches!(cli.verb, Verb::Serve(_)));
+    start_logging(match &cli.verb {
+        Verb::Serve(_) => "info",
+        // What people should see of it is said on standard output.
+        Verb::Sim(sim) if sim.serve => "warn",
+        _ => "error",
+    });
     match commands::run(cli).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -32,8 +37,7 @@ async fn main() -> ExitCode {
 
 /// The server logs what it does; everything else only what goes wrong. `LAYERCAKE_LOG` says
 /// otherwise, in the form of tracing's `EnvFilter`.
-fn start_logging(serves: bool) {
-    let default = if serves { "info" } else { "error" };
+fn start_logging(default: &str) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("LAYERCAKE_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
     tracing_subscriber::fmt()

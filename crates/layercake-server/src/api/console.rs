@@ -43,8 +43,7 @@ async fn console_of(app: &App, name: &str) -> Result<Console, Problem> {
     let node = select::node(app, name)?;
     let cfg = app.kraken()?.views().get(&node).map(|view| view.cfg).unwrap_or_default();
     let none = |detail: String| Problem::new(StatusCode::CONFLICT, "no console", detail);
-    let driver = app.running()?.power.driver(&node, &cfg).map_err(none)?;
-    driver.console().await.map_err(|error| none(super::chain(&error)))
+    app.running()?.machines.console(&node, &cfg).await.map_err(none)
 }
 
 /// What a console said, from its log: any number of people can look on.

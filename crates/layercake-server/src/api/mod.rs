@@ -42,7 +42,9 @@ pub use layercake_image::ImageInfo;
 pub use nodes::{Explained, NodeView};
 pub use plan::Planned;
 pub use problem::Problem;
+pub use select::Selection;
 pub(crate) use who::Caller;
+pub use who::Who;
 
 /// The largest request, in bytes, apart from images.
 const MAX_REQUEST: usize = 16 << 20;
@@ -50,8 +52,8 @@ const MAX_REQUEST: usize = 16 << 20;
 /// The largest plan, in bytes: some hundred a node.
 const MAX_PLAN: usize = 256 << 20;
 
-/// All routes.
-pub(crate) fn router(app: Arc<App>) -> Router {
+/// All routes, with those of a world.
+pub(crate) fn router(app: Arc<App>, more: Router) -> Router {
     Router::new()
         .route("/v1/status", get(status::get))
         .route("/v1/nodes", get(nodes::list))
@@ -77,6 +79,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .fallback(|| async {
             Problem::not_found("nothing here", "the API is described in docs/api.md")
         })
-        .layer(axum::middleware::from_fn(local::only))
         .with_state(app)
+        .merge(more.layer(DefaultBodyLimit::max(MAX_REQUEST)))
+        .layer(axum::middleware::from_fn(local::only))
 }

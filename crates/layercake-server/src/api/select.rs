@@ -4,6 +4,30 @@ use super::Problem;
 use crate::server::App;
 use kraken::Then;
 use kraken_model::{Document, NodeId, NodeSet, NodeSetError};
+use std::sync::Arc;
+
+/// The nodes of a server, for those who add something to its API.
+#[derive(Clone)]
+pub struct Selection(pub(crate) Arc<App>);
+
+impl Selection {
+    /// The nodes of a set, as everywhere in the API.
+    ///
+    /// # Errors
+    /// When the text is no node set, or names nodes or groups that are not there.
+    pub fn nodes(&self, text: &str) -> Result<NodeSet, Problem> {
+        nodes(&self.0, text)
+    }
+
+    /// The nodes whose cfg has this value at an address.
+    ///
+    /// # Errors
+    /// When no cluster file was applied yet.
+    pub fn configured(&self, path: &str, value: &str) -> Result<NodeSet, Problem> {
+        let all = self.0.kraken()?.views().all().into_iter();
+        Ok(all.filter(|(_, view)| says(&view.cfg, path, value)).map(|(node, _)| node).collect())
+    }
+}
 
 /// The nodes of a set, such as `ml[001-130]!@rack3` or `run_state=ERROR`.
 ///
@@ -61,9 +85,9 @@ fn there(set: &NodeSet, is_there: impl Fn(&NodeId) -> bool) -> Result<(), Proble
     Err(Problem::not_found("no such node", format!("there is no {missing}")))
 }
 
-/// Whether an address of the discovered document holds a value (`run_state=ERROR`).
-fn says(dsc: &Document, path: &str, value: &str) -> bool {
-    dsc.get(path).is_some_and(|held| held.to_string() == value)
+/// Whether an address of a document holds a value (`run_state=ERROR`).
+fn says(document: &Document, path: &str, value: &str) -> bool {
+    document.get(path).is_some_and(|held| held.to_string() == value)
 }
 
 /// One node by its name.

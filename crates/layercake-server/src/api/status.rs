@@ -14,6 +14,7 @@ pub(super) async fn get(State(app): State<Arc<App>>) -> Result<Json<Value>, Prob
     let Ok(parent) = app.running() else {
         return Ok(Json(json!({"version": version, "cluster": Value::Null})));
     };
+    let counters = parent.machines.counters();
     let all = parent.kraken.views().all();
     let mut states: BTreeMap<&str, BTreeMap<String, usize>> = BTreeMap::new();
     for view in all.values() {
@@ -32,9 +33,9 @@ pub(super) async fn get(State(app): State<Arc<App>>) -> Result<Json<Value>, Prob
         "converged": converged,
         "states": states,
         "freeze": parent.kraken.views().freeze(),
-        "boot": parent.boot_counters(),
-        "images": parent.image_counters(),
-        "sync": parent.sync_counters(),
-        "news": parent.boot.news(),
+        "boot": counters.boot,
+        "images": counters.images,
+        "sync": counters.sync,
+        "news": counters.news,
     })))
 }

@@ -1,6 +1,5 @@
 //! Who asks.
 
-use crate::server::App;
 use axum::extract::FromRequestParts;
 use axum::extract::connect_info::{ConnectInfo, Connected};
 use axum::http::request::Parts;
@@ -69,12 +68,13 @@ fn user(uid: u32) -> String {
 }
 
 /// The name of whoever sent a request, for the journal.
-pub(super) struct Who(pub(super) Arc<str>);
+#[derive(Clone, Debug)]
+pub struct Who(pub Arc<str>);
 
-impl FromRequestParts<Arc<App>> for Who {
+impl<S: Sync> FromRequestParts<S> for Who {
     type Rejection = Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self, Infallible> {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         let caller = parts.extensions.get::<ConnectInfo<Caller>>();
         let caller = caller.map_or(Caller::Somebody, |ConnectInfo(caller)| *caller);
         let name = tokio::task::spawn_blocking(move || caller.name()).await;

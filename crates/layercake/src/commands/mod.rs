@@ -11,6 +11,7 @@ mod modules;
 mod nodes;
 mod plan;
 mod serve;
+mod sim;
 mod story;
 
 use crate::args::{Apply, Cli, Get, Graph, GraphAction, Image, Minos, Terms, Verb};
@@ -72,5 +73,6 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Console { node, log } => console::run(&client, &node, log).await,
         Verb::Logs { node, follow } => console::logs(&client, &node, follow).await,
         Verb::Status => nodes::status(&client, output).await,
+        Verb::Sim(sim) => sim::run(&client, output, *sim).await,
     }
 }

@@ -3,7 +3,7 @@
 use super::Failure;
 use crate::args::Serve;
 use layercake_server::{Config, Server};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub(crate) async fn run(options: Serve) -> Result<(), Failure> {
     let api_socket = options.api_socket.unwrap_or_else(|| options.run.join("api.sock"));
@@ -17,15 +17,33 @@ pub(crate) async fn run(options: Serve) -> Result<(), Failure> {
         api_listen: options.api_listen,
     };
     // Taken before anything starts, so that no signal ends it half-way.
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut signals = Signals::take()?;
     let server = Server::start(config).await?;
     tracing::info!("the API is at unix:{} and http://{}", api_socket.display(), server.address());
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+    signals.end().await;
     tracing::info!("ending; machines and nodes go on as they are");
     server.shutdown().await;
     Ok(())
+}
+
+/// The signals that end a server.
+pub(crate) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Takes them: from here on they end nothing by themselves.
+    pub(crate) fn take() -> std::io::Result<Self> {
+        let terminate = signal(SignalKind::terminate())?;
+        Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits for one of them.
+    pub(crate) async fn end(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }

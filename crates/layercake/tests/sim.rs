@@ -1,0 +1,293 @@
+//! `layercake sim`: the whole program, with machines that do not exist.
+#![allow(clippy::unwrap_used)]
+
+use rustix::process::{Pid, Signal, kill_process};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
+
+/// Longer than anything here takes on a busy machine; only a failure waits this long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How much faster than real machines these are: a minute a second.
+const SPEED: &str = "60";
+
+/// A simulation, and a directory of its own for what it leaves lying about.
+struct Sim {
+    child: Child,
+    address: String,
+    greeting: String,
+    /// A sign that something happened since it was looked at.
+    events: Receiver<()>,
+    watching: Child,
+}
+
+impl Sim {
+    fn start(temporary: &Path, more: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_layercake"));
+        command.args(["sim", "--serve", "--api-listen", "127.0.0.1:0"]).args(more);
+        command.env("TMPDIR", temporary).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut said = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let mut greeting = Vec::new();
+        for line in said.by_ref() {
+            greeting.push(line);
+            if greeting.last().unwrap().contains("layercake plan") {
+                break;
+            }
+        }
+        let address = greeting.iter().find_map(|line| line.split_once("LAYERCAKE_SERVER="));
+        let address = address.unwrap_or_else(|| panic!("{greeting:?}")).1.to_owned();
+        let (watching, events) = watch(&address);
+        Self { child, address, greeting: greeting.join("\n"), events, watching }
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_layercake"));
+        command.args(["--server", &self.address]).args(arguments).output().unwrap()
+    }
+
+    /// What it says, when it does what it was asked.
+    fn says(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {error}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The first line of what it says, if it goes on.
+    fn first_line(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_layercake"));
+        command.args(["--server", &self.address]).args(arguments).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        line
+    }
+
+    /// What it says when it refuses.
+    fn refuses(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{arguments:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    /// Waits until so many nodes are in a state.
+    fn until(&self, state: &str, count: usize) {
+        let now = || self.says(&["get", "nodes", state, "-o", "name"]).lines().count();
+        if !self.eventually(|| now() == count) {
+            panic!("{} with {state}, not {count}: {}", now(), self.says(&["explain", "*"]));
+        }
+    }
+
+    /// Looks again after every event, until it is so. Whether it was so in time.
+    fn eventually(&self, mut is_so: impl FnMut() -> bool) -> bool {
+        let began = Instant::now();
+        while !is_so() {
+            let left = PATIENCE.saturating_sub(began.elapsed());
+            if self.events.recv_timeout(left).is_err() {
+                return is_so();
+            }
+        }
+        true
+    }
+
+    /// Ends it as an administrator does.
+    fn end(mut self) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, Signal::TERM).unwrap();
+        assert!(self.child.wait().unwrap().success());
+    }
+}
+
+/// Reads along what happens, from the beginning.
+fn watch(address: &str) -> (Child, Receiver<()>) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_layercake"));
+    command.args(["--server", address, "events", "--follow", "--from", "1"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let (sender, events) = sync_channel(1);
+    std::thread::spawn(move || {
+        for _ in lines.map_while(Result::ok) {
+            // One sign is enough for all events that nobody has looked at.
+            if let Err(TrySendError::Disconnected(())) = sender.try_send(()) {
+                return;
+            }
+        }
+    });
+    (child, events)
+}
+
+impl Drop for Sim {
+    fn drop(&mut self) {
+        let _ = self.watching.kill();
+        let _ = self.watching.wait();
+        // It has ended already, unless a test failed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn entries(dir: &Path) -> Vec<PathBuf> {
+    std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect()
+}
+
+#[test]
+fn a_rack_loses_its_power_and_recovers_and_nothing_is_left_at_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let sim = Sim::start(dir.path(), &["--nodes", "40", "--speed", SPEED]);
+    assert!(sim.greeting.starts_with("40 simulated machines, at 60 times"), "{}", sim.greeting);
+    sim.until("image_state=ACTIVE", 40);
+
+    let begun = sim.says(&["sim", "fault", "add", "rack-power", "r2"]);
+    assert_eq!(
+        begun,
+        "r2 (n[021-040]): there is no power in this rack, until `layercake sim fault clear 1`\n"
+    );
+    sim.until("phys_state=POWER_OFF", 20);
+    assert_eq!(sim.says(&["get", "nodes", "image_state=ACTIVE", "-o", "name"]).lines().count(), 20);
+    let listed = sim.says(&["sim", "fault", "list"]);
+    assert!(listed.contains("rack-power  r2    n[021-040]"), "{listed}");
+    let events = sim.says(&["events", "n021"]);
+    assert!(events.contains("phys_state = POWER_OFF (power)"), "{events}");
+    assert_eq!(sim.says(&["sim", "fault", "clear", "1"]), "1 fault cleared\n");
+    sim.until("image_state=ACTIVE", 40);
+    assert_eq!(sim.says(&["sim", "fault", "list", "-o", "json"]), "[]\n");
+
+    sim.end();
+    assert_eq!(entries(dir.path()), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn what_people_do_to_real_machines_they_do_to_these() {
+    let dir = tempfile::tempdir().unwrap();
+    let sim = Sim::start(dir.path(), &["--nodes", "12", "--speed", SPEED]);
+    sim.until("image_state=ACTIVE", 12);
+
+    let digest = |tag: &str| {
+        let images = sim.says(&["image", "list", "-o", "json"]);
+        let images: serde_json::Value = serde_json::from_str(&images).unwrap();
+        let image = images.as_array().unwrap().iter().find(|image| image["tags"][0] == tag);
+        image.unwrap()["digest"].as_str().unwrap().to_owned()
+    };
+    // Another image is a swap.
+    let file = entries(dir.path())[0].join("cluster.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("compute:1", "compute:2")).unwrap();
+    let file = file.to_str().unwrap();
+    let planned = sim.says(&["plan", "-f", file]);
+    assert!(planned.contains("image.swap") && !planned.contains("power."), "{planned}");
+    sim.says(&["apply", "-f", file]);
+    sim.until(&format!("images.compute.digest={}", digest("compute:2")), 11);
+    sim.until("image_state=ACTIVE", 12);
+    let history = sim.says(&["history", "n012"]);
+    assert!(history.contains(&digest("compute:2")) && !history.contains("power.off"), "{history}");
+
+    let printed = sim.first_line(&["logs", "n012", "--follow"]);
+    assert_eq!(printed, format!("compute: runs as if it were {}\n", digest("compute:1")));
+    sim.says(&["power", "off", "n012", "--yes"]);
+    sim.until("phys_state=POWER_OFF", 1);
+    sim.says(&["power", "on", "n012", "--yes"]);
+    sim.until("image_state=ACTIVE", 12);
+    sim.says(&["hold", "n003"]);
+    sim.says(&["sim", "fault", "add", "reset", "n003"]);
+    sim.until("run_state=ERROR", 1);
+    sim.says(&["release", "n003"]);
+    sim.until("image_state=ACTIVE", 12);
+    assert_eq!(sim.says(&["graph", "check"]), "nothing found\n");
+    assert!(sim.says(&["get", "modules"]).contains("simulated"));
+    assert!(sim.says(&["sim", "status"]).starts_with("12 simulated machines, seed 0\nspeed: 60"));
+
+    for (wrong, why) in [
+        (&["sim", "fault", "add", "rack-power", "r9"][..], "no node has location.rack = r9"),
+        (&["sim", "fault", "add", "hang"], "say which nodes"),
+        (&["sim", "fault", "add", "lossy", "n003"], "leave nodes and rack out"),
+        (&["sim", "fault", "add", "slow", "n999"], "there is no n999"),
+        (&["sim", "fault", "add", "slow", "n003", "--for", "200h"], "up to 168h"),
+        (&["sim", "fault", "add", "reset", "n003", "--for", "1m"], "happens once"),
+        (&["sim", "fault", "clear", "7"], "there is no fault 7"),
+        (&["console", "n003", "--log"], "is simulated and has none"),
+    ] {
+        let said = sim.refuses(wrong);
+        assert!(said.contains(why), "{wrong:?}: {said}");
+    }
+    sim.end();
+}
+
+#[test]
+fn faults_end_when_their_time_is_over_and_come_by_themselves_when_that_is_wanted() {
+    let dir = tempfile::tempdir().unwrap();
+    let sim = Sim::start(dir.path(), &["--nodes", "10", "--speed", "600", "--chaos", "3600"]);
+    // Whatever chaos does meanwhile, this one is over after a second.
+    sim.says(&["sim", "fault", "add", "slow", "n001", "--for", "10m"]);
+    let (mut came, mut ended) = (false, false);
+    let happened = sim.eventually(|| {
+        let listed = sim.says(&["sim", "fault", "list", "-o", "json"]);
+        let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+        let faults = listed.as_array().unwrap();
+        came |= faults.iter().any(|fault| fault["by"] == "chaos" && fault["until"].is_u64());
+        ended = faults.iter().all(|fault| fault["by"] == "chaos");
+        came && ended
+    });
+    assert!(happened, "{}", sim.says(&["sim", "fault", "list"]));
+    sim.end();
+}
+
+#[test]
+fn a_simulation_with_a_state_directory_goes_on_where_the_one_before_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let (temporary, state) = (dir.path().join("tmp"), dir.path().join("state"));
+    std::fs::create_dir(&temporary).unwrap();
+    let options = ["--speed", SPEED, "--state", state.to_str().unwrap()];
+    let sim = Sim::start(&temporary, &[&options[..], &["--nodes", "5"]].concat());
+    sim.until("image_state=ACTIVE", 5);
+    sim.says(&["hold", "n005", "--why", "a new DIMM"]);
+    sim.end();
+    assert_eq!(entries(&temporary), Vec::<PathBuf>::new());
+
+    let sim = Sim::start(&temporary, &options);
+    assert!(sim.greeting.starts_with("5 simulated machines"), "{}", sim.greeting);
+    // The machines begin switched off; the one that is held stays so.
+    sim.until("image_state=ACTIVE", 4);
+    assert!(sim.says(&["get", "nodes", "n005"]).contains("a new DIMM"));
+    sim.says(&["release", "n005"]);
+    sim.until("image_state=ACTIVE", 5);
+    sim.end();
+}
+
+fn layercake(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_layercake")).args(arguments).output().unwrap()
+}
+
+#[test]
+fn a_day_is_told_with_how_it_ended() {
+    let output = layercake(&["sim", "--nodes", "20", "--seed", "3"]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{said}");
+    assert!(said.starts_with("seed 3: 20 nodes, ") && said.contains("no invariant"), "{said}");
+}
+
+#[test]
+fn what_cannot_be_simulated_is_refused_before_anything_is_made() {
+    for (wrong, code, why) in [
+        (&["--serve", "--speed", "0"][..], 1, "between 0.1 and 600"),
+        (&["--serve", "--chaos", "3601"], 1, "between 0 and 3600"),
+        (&["--serve", "--nodes", "0"], 2, "0 is not in 1..=100000"),
+        (&["--speed", "2"], 2, "--serve"),
+        (&["--serve", "--cluster", "/nowhere/c.yaml"], 1, "/nowhere/c.yaml"),
+        (&["--serve", "--api-listen", "192.0.2.1:0"], 1, "loopback only"),
+        (&["fault", "add", "gremlins"], 2, "there is no fault called \"gremlins\""),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_layercake"));
+        let output = command.arg("sim").args(wrong).env("TMPDIR", dir.path()).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{wrong:?}: {said}");
+        assert!(said.contains(why), "{wrong:?}: {said}");
+        assert_eq!(entries(dir.path()), Vec::<PathBuf>::new(), "{wrong:?}");
+    }
+}
