@@ -59,6 +59,7 @@ impl Engine {
         node.kind = self.learned.kind(&node.cfg, &node.dsc);
         // Whatever failed may have failed because of what was just changed.
         node.troubles = None;
+        node.last = None;
         node.policy = PolicyId::NONE;
         let forgotten = self.refresh(at, before, true);
         self.enrol(at);

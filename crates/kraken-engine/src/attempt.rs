@@ -1,7 +1,7 @@
 //! One attempt at one step: how it begins, and the four ways in which it ends.
 
 use crate::backoff::{Trouble, pause};
-use crate::node::{Running, Troubles};
+use crate::node::{LastDone, Running, Troubles};
 use crate::{Cause, DispatchId, Engine, Failure, Order, Output, What};
 use kraken_model::{Change, Millis};
 use kraken_plan::{MutationId, PolicyId};
@@ -64,6 +64,10 @@ impl Engine {
         let (id, kind) = (node.id.clone(), node.kind);
         let took = self.now.since(running.began);
         let declared = Arc::clone(self.set.mutation(running.mutation));
+        let (mutation, at) = (running.mutation, self.now);
+        let repeats = node.last.filter(|last| last.did_not_last(mutation, at, &declared.retry));
+        let repeats = repeats.map_or(0, |last| last.repeats.saturating_add(1));
+        node.last = Some(LastDone { mutation, at, repeats });
         self.learned.done(kind, running.mutation, took, declared.cost);
         let what = What::Done {
             mutation: Arc::clone(&declared.name),

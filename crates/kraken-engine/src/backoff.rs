@@ -1,5 +1,6 @@
 //! What failed on a node, how often, and when it may be tried again.
 
+use crate::node::LastDone;
 use kraken_model::Millis;
 use kraken_plan::{MutationId, Retry};
 use std::sync::Arc;
@@ -36,6 +37,26 @@ impl Jitter {
 pub(crate) fn pause(retry: &Retry, failures: u32) -> Duration {
     let doublings = failures.saturating_sub(1).min(31);
     retry.base.saturating_mul(1 << doublings).min(retry.cap)
+}
+
+impl LastDone {
+    /// Whether a step that is needed again now was done so lately that it did not help: within twice the
+    /// longest pause, so that one that rests for that long still counts.
+    pub(crate) fn did_not_last(&self, mutation: MutationId, now: Millis, retry: &Retry) -> bool {
+        self.mutation == mutation && now.since(self.at) < retry.cap * 2
+    }
+
+    /// Until when a step rests that is needed again: as after so many failures, counted from when it
+    /// was done. What held out for longer than that is done again at once.
+    pub(crate) fn rests_until(
+        &self,
+        mutation: MutationId,
+        now: Millis,
+        retry: &Retry,
+    ) -> Option<Millis> {
+        let until = self.at.plus(pause(retry, self.repeats.saturating_add(1)));
+        (self.did_not_last(mutation, now, retry) && until > now).then_some(until)
+    }
 }
 
 /// What failed on one node.

@@ -1,5 +1,6 @@
 //! What operators want, and the storms that only they can overrule.
 
+use crate::node::Standing;
 use crate::storm::Turn;
 use crate::timers::Timer;
 use crate::{Cause, Command, Engine, InUse, Mark, MarkKind, Marks, Output, What};
@@ -193,7 +194,8 @@ impl Engine {
     fn retry(&mut self, id: &NodeId, by: Arc<str>, out: &mut Vec<Output>) {
         let Some(at) = self.known(id) else { return };
         let Some(node) = self.nodes.get_mut(at) else { return };
-        if node.troubles.take().is_some() {
+        let rests = node.last.take().is_some() && matches!(node.standing, Standing::Resting(_));
+        if node.troubles.take().is_some() || rests {
             node.policy = PolicyId::NONE;
             self.note_by(Some(id), What::Retried, by, None, out);
             self.reconsider(at, out);

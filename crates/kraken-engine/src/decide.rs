@@ -122,7 +122,16 @@ impl Engine {
             }
         }
         let again_at = node.trouble(id).and_then(|t| t.retry_at).filter(|at| *at > self.now);
-        again_at.map(|at| Decision { standing: Standing::BackOff(id), again_at: Some(at) })
+        if again_at.is_some() {
+            return Some(Decision { standing: Standing::BackOff(id), again_at });
+        }
+        let again_at = self.rests_until(node, id);
+        again_at.map(|at| Decision { standing: Standing::Resting(id), again_at: Some(at) })
+    }
+
+    /// Until when a step rests that was done lately and is needed again.
+    pub(crate) fn rests_until(&self, node: &Node, id: MutationId) -> Option<Millis> {
+        node.last.as_ref()?.rests_until(id, self.now, &self.set.mutation(id).retry)
     }
 
     /// Whether a parent that has to be asked has permitted a step.

@@ -152,6 +152,10 @@ impl Engine {
                     reason: Arc::clone(&trouble.reason),
                 }
             }
+            Standing::Resting(id) => Status::Resting {
+                mutation: self.name(id),
+                until: self.rests_until(node, id).unwrap_or(self.now),
+            },
             Standing::Queued(id) => self.queued_status(node, id)?,
             Standing::NoWay => self.no_way_status(node),
             Standing::TooLarge => Status::TooLarge,
@@ -212,6 +216,7 @@ impl Engine {
         let begins = match node.standing {
             Standing::BackOff(id) => node.trouble(id).and_then(|trouble| trouble.retry_at),
             Standing::Settling(_) => self.settles_until(node.lost_at),
+            Standing::Resting(id) => self.rests_until(node, id),
             _ => None,
         };
         let from = match under_way {

@@ -35,6 +35,8 @@ pub(crate) struct Node {
     pub(crate) attempts: u32,
     pub(crate) running: Option<Box<Running>>,
     pub(crate) troubles: Option<Box<Troubles>>,
+    /// The step that was done last.
+    pub(crate) last: Option<LastDone>,
     /// Where it counts for limits on how many may be unavailable, if there are such.
     pub(crate) membership: Option<Box<Membership>>,
     /// Where it waits for a limit.
@@ -59,6 +61,15 @@ pub(crate) struct Running {
     pub(crate) answered: bool,
     /// The places it takes at limits.
     pub(crate) gates: Box<[u32]>,
+}
+
+/// The step that was done last on a node, and whether that lasted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LastDone {
+    pub(crate) mutation: MutationId,
+    pub(crate) at: Millis,
+    /// How many times in a row it had to be done again soon.
+    pub(crate) repeats: u32,
 }
 
 /// Where a node counts for limits on how many may be unavailable.
@@ -91,6 +102,7 @@ pub(crate) enum Standing {
     Stale(MutationId),
     Doubtful(MutationId),
     Unpermitted(MutationId),
+    Resting(MutationId),
     Storm(MutationId),
     Settling(MutationId),
     BackOff(MutationId),
@@ -104,7 +116,7 @@ pub(crate) enum Standing {
 pub(crate) const STANDINGS: usize = NAMES.len();
 
 /// Their names, in the order of [`Standing::kind`].
-pub(crate) const NAMES: [&str; 17] = [
+pub(crate) const NAMES: [&str; 18] = [
     "loading",
     "converged",
     "running",
@@ -122,6 +134,7 @@ pub(crate) const NAMES: [&str; 17] = [
     "quarantined",
     "doubtful",
     "unpermitted",
+    "resting",
 ];
 
 impl Standing {
@@ -145,6 +158,7 @@ impl Standing {
             Self::Quarantined => 14,
             Self::Doubtful(_) => 15,
             Self::Unpermitted(_) => 16,
+            Self::Resting(_) => 17,
         }
     }
 
@@ -167,6 +181,7 @@ impl Standing {
             | Self::Stale(id)
             | Self::Doubtful(id)
             | Self::Unpermitted(id)
+            | Self::Resting(id)
             | Self::Storm(id)
             | Self::Settling(id)
             | Self::BackOff(id)
@@ -202,6 +217,7 @@ impl Node {
             attempts,
             running: None,
             troubles: None,
+            last: None,
             membership: None,
             place: None,
             lost_at: None,

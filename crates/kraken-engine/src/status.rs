@@ -103,6 +103,13 @@ pub enum Status {
         /// Why, the last time.
         reason: Arc<str>,
     },
+    /// The step was done a moment ago, and did not last: it is taken again after a pause.
+    Resting {
+        /// The step.
+        mutation: Arc<str>,
+        /// When.
+        until: Millis,
+    },
     /// A limit is reached.
     Queued {
         /// The step.
@@ -279,6 +286,11 @@ impl fmt::Display for Sentence<'_> {
             Status::StormHold { mutation, lost, nodes } => write!(
                 f,
                 "{lost} of {nodes} nodes were lost at once, so {mutation} is held: look for a common cause, then thaw or release"
+            ),
+            Status::Resting { mutation, until } => write!(
+                f,
+                "{mutation} was done and did not last; it is taken again {}",
+                within(*until)
             ),
             Status::Settling { mutation, until } => write!(
                 f,

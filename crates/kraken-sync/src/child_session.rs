@@ -8,6 +8,7 @@ use crate::rtt::{Cadence, Rtt};
 use crate::{ParentSettings, SessionId, SessionKeys};
 use kraken_model::{Document, Millis, NodeId, Side};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// Whether a child is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +39,8 @@ pub(crate) struct Session {
     pub(crate) received: u64,
     pub(crate) child_received: u64,
     last_hello: Option<(Millis, u64)>,
+    /// Not silent before then, whatever was heard: its parent had not listened.
+    pub(crate) pardoned_until: Millis,
 }
 
 impl Session {
@@ -64,11 +67,16 @@ impl Session {
             received: 0,
             child_received: 0,
             last_hello: None,
+            pardoned_until: Millis(0),
         }
     }
 
     pub(crate) fn silent_at(&self, settings: &ParentSettings) -> Millis {
-        self.cadence.last().plus(self.cadence.patience(settings.hello_ms, settings.silence))
+        self.cadence.last().plus(self.patience(settings)).max(self.pardoned_until)
+    }
+
+    pub(crate) fn patience(&self, settings: &ParentSettings) -> Duration {
+        self.cadence.patience(settings.hello_ms, settings.silence)
     }
 
     /// Takes a hello, and gives what answers it.

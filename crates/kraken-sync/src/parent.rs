@@ -12,6 +12,10 @@ use crate::{Malformed, Secret, SessionId, Welcome};
 use kraken_model::{Document, Millis, NodeId, Side};
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::time::Duration;
+
+/// A silence that is judged later than this part of the least silence was not listened to.
+const LATE: u64 = 10;
 
 /// All children's sessions. See the crate's documentation for what it promises.
 #[derive(Debug)]
@@ -264,6 +268,15 @@ impl Parent {
         let node = session.node.clone();
         if session.life == Life::Left {
             self.close(&node);
+            return;
+        }
+        // Nobody looked when its time was over, because this process stood still: for so long it did
+        // not listen either, and what was said lies in a socket, or was not answered and not said again.
+        // Once: a process that is always late has to judge some time.
+        let late = Duration::from_millis(self.settings.silence.min_ms / LATE);
+        if now.since(at) > late && at != session.pardoned_until {
+            session.pardoned_until = now.plus(session.patience(&self.settings));
+            self.timers.push(Timer { at: session.pardoned_until, session: id, why: Why::Silence });
             return;
         }
         session.life = Life::Silent;

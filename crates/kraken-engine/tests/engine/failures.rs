@@ -1,7 +1,7 @@
 //! What fails is tried again ever more seldom, then given up, then another way is taken.
 
 use crate::words::*;
-use kraken_engine::{Command, Input, Settings, What};
+use kraken_engine::{Command, Input, Role, Settings, What};
 use kraken_model::Millis;
 
 /// A bench whose node n1 is off, with the attempt to switch it on under way.
@@ -145,4 +145,40 @@ fn every_entry_survives_being_written_and_read() {
         entries += 1;
     }
     assert!(entries >= 4, "{entries}");
+}
+
+#[test]
+fn what_is_done_and_does_not_last_is_done_again_ever_more_seldom() {
+    let mut bench = Bench::started(Settings::new(1, Role::Node), &["n1"]);
+    let all = [("phys_state", "ON"), ("run_state", "SYNC"), ("image_state", "IDLE")];
+    let out = bench.discover("n1", &all);
+    assert_eq!(dispatched(&bench.set, &out), ["n1 image.start"]);
+    let mut pauses = Vec::new();
+    for _ in 0..5 {
+        bench.discover("n1", &[("image_state", "ACTIVE")]);
+        // It ends at once.
+        let done = bench.now;
+        assert!(orders(&bench.discover("n1", &[("image_state", "IDLE")])).is_empty());
+        assert_eq!(bench.status("n1"), "resting");
+        let text = bench.explain("n1").to_string();
+        assert!(
+            text.contains("image.start was done and did not last; it is taken again in"),
+            "{text}"
+        );
+        while orders(&bench.tick()).is_empty() {}
+        pauses.push(bench.now.since(done).as_secs());
+    }
+    assert_eq!(pauses, [5, 10, 20, 40, 80]);
+    // What held out for a while is done again at once, and another cfg is another beginning.
+    bench.discover("n1", &[("image_state", "ACTIVE")]);
+    bench.pass(seconds(700));
+    let out = bench.discover("n1", &[("image_state", "IDLE")]);
+    assert_eq!(dispatched(&bench.set, &out), ["n1 image.start"]);
+    bench.discover("n1", &[("image_state", "ACTIVE")]);
+    bench.discover("n1", &[("image_state", "IDLE")]);
+    assert_eq!(bench.status("n1"), "resting");
+    let mut cfg = running();
+    cfg.set(kraken_model::Path::known("facts.x"), "other");
+    let out = bench.configure("n1", cfg);
+    assert_eq!(dispatched(&bench.set, &out), ["n1 image.start"]);
 }

@@ -4,12 +4,12 @@
 mod proxy;
 mod site;
 
-use kraken::{Identity, Keeper, What};
-use kraken_model::{Change, Path};
+use kraken::{Event, Identity, Keeper, What};
+use kraken_model::{Change, Document, Path};
 use kraken_store::Embedded;
 use kraken_sync::Secret;
 use proxy::Proxy;
-use site::{Machine, Site, Told, event, node};
+use site::{Machine, STALLED, Site, Told, event, node, set};
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
@@ -343,6 +343,29 @@ async fn a_node_that_was_taken_away_cannot_come_back() {
     // It finds its parent silent, tries the secret of its boot, and is refused.
     site.counted("/joins/refused", 1).await;
     assert!(site.kraken.views().is_empty());
+    machine.vanish().await;
+    site.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parent_that_stood_still_does_not_take_its_nodes_for_silent() {
+    let site = Site::fresh().await;
+    let boot = site.boot("n1").await;
+    let machine = Machine::start(told(&site, "n1", boot)).await;
+    let from = site.converged("n1").await;
+    let mut cfg = Document::new();
+    cfg.set(Path::known("stalls"), true);
+    site.kraken.configure(vec![(node("n2"), Some(cfg))], "test").await.unwrap();
+    STALLED.notified().await;
+    // The node lost patience, and comes again by itself.
+    site.counted("/joins/joined", 2).await;
+    site.until_state("n1", "app_state", "ACTIVE").await;
+    let events = site.kraken.events(from, 10_000, Some(node("n1"))).await.unwrap();
+    let is_silent = |event: &Event| match &event.entry.what {
+        What::Discovered { changes } => changes.contains(&set("run_state", "ERROR")),
+        _ => false,
+    };
+    assert!(!events.iter().any(is_silent), "{events:#?}");
     machine.vanish().await;
     site.end().await;
 }

@@ -28,6 +28,7 @@ fn declared() -> (Arc<Registry>, Arc<ModuleSet>) {
         variable("run_state", &["UNKNOWN", "INIT", "SYNC", "ERROR"]),
         variable("app_state", &["UNKNOWN", "IDLE", "ACTIVE"]),
         variable("busy", &["UNKNOWN", "FREE", "BUSY"]),
+        Field::new("stalls", Kind::Bool, &[Side::Cfg], "whether its parent stands still").unwrap(),
         Field::new("door", Kind::Bool, &[Side::Cfg, Side::Dsc], "whether it is open").unwrap(),
     ];
     let service = kraken_plan::Service::new("app", "whether the application is looked after");
@@ -54,7 +55,7 @@ fn declared() -> (Arc<Registry>, Arc<ModuleSet>) {
     (Arc::new(registry), Arc::new(modules))
 }
 
-fn set(path: &str, value: &str) -> Change {
+pub(crate) fn set(path: &str, value: &str) -> Change {
     Change::set(Path::known(path), value)
 }
 
@@ -119,6 +120,12 @@ pub(crate) struct Site {
     tasks: Tasks,
 }
 
+/// Longer than a node of this site waits for an answer, and than a parent waits for a node.
+const STALL: Duration = Duration::from_secs(5);
+
+/// Told when the parent has stood still and goes on.
+pub(crate) static STALLED: tokio::sync::Notify = tokio::sync::Notify::const_new();
+
 fn options(address: SocketAddr) -> SyncOptions {
     SyncOptions {
         address,
@@ -136,6 +143,10 @@ fn options(address: SocketAddr) -> SyncOptions {
         // Nobody starts the application on a node that should have an open door and has not.
         told: Arc::new(|view| {
             let mut cfg = view.cfg.clone();
+            if cfg.get("stalls").is_some() {
+                std::thread::sleep(STALL);
+                STALLED.notify_one();
+            }
             if cfg.get("door").is_some() && view.dsc.get("door") != cfg.get("door") {
                 cfg.remove("app_state");
             }
