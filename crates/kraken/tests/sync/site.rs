@@ -144,6 +144,8 @@ fn options(address: SocketAddr) -> SyncOptions {
         told: Arc::new(|view| {
             let mut cfg = view.cfg.clone();
             if cfg.get("stalls").is_some() {
+                // To stand still is what this is about.
+                #[allow(clippy::disallowed_methods)]
                 std::thread::sleep(STALL);
                 STALLED.notify_one();
             }
