@@ -275,8 +275,9 @@ fn killed_server(cluster: &mut Cluster) -> Result<String, Error> {
         return refuse("a machine was replaced by another after the server came back");
     }
     let events = cluster.client.events_after(seq)?;
-    no_orders(&events, &["power"], &["n1", "n2", "n3"])?;
-    no_orders(&events, &["boot", "image"], &["n1", "n2"])?;
+    // What was found out in the last second before a crash may be lost: that n3 has power is then asked
+    // for once more, of the machine that is on already.
+    no_orders(&events, &["power", "boot", "image"], &["n1", "n2"])?;
     wait_for_page(cluster, NODES[2].1, NODES[2].2)?;
     Ok(format!(
         "the same boot was finished {} after the crash; n1 and n2 were adopted",
