@@ -8,7 +8,7 @@ use kraken::{Context, Failure, Keeper, Kraken, Module, Options, Order, Settings}
 use kraken_model::{Change, Document, Field, NodeId, Path, Registry, Schema};
 use kraken_plan::{Context as Taker, Costs, Guard, ModuleSet, Mutation, Policy, State};
 use kraken_store::Memory;
-use layercake_schema::{Timing, image_state, phys_state, run_state};
+use layercake_schema::{Timing, image_state, phys_state, run_state, service_state};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -51,6 +51,10 @@ impl Module for Nodes {
         layercake_schema::module::IMAGE
     }
 
+    fn discovers(&self, path: &Path) -> bool {
+        path.is_under("services")
+    }
+
     async fn run(&self, context: Context) {
         let mut changes = context.subscribe();
         loop {
@@ -67,8 +71,10 @@ impl Module for Nodes {
                     Some(image_state::IDLE) => image_state::ACTIVE,
                     _ => continue,
                 };
+                // Who looks after images is told with the first word of them, as nodes do.
+                let service = Change::set(service_state::path(self.name()), service_state::RUNNING);
                 let change = Change::set(Path::known(image_state::PATH), next);
-                context.discover(&node, vec![change]).await;
+                context.discover(&node, vec![service, change]).await;
             }
         }
     }
