@@ -21,7 +21,7 @@ const fn package(name: &'static str, proof: &'static str, why: &'static str) -> 
 }
 
 const PACKAGES: &[Package] = &[
-    package("gcc", "/usr/bin/cc", "links every binary, and compiles the C in ring"),
+    package("gcc", "/usr/bin/cc", "links every binary, and compiles the C in ring and mimalloc"),
     package("g++", "/usr/bin/g++", "compiles libFuzzer"),
     package("libc6-dev", "/usr/include/stdlib.h", "what C and static linking are done with"),
     package("ca-certificates", "/etc/ssl/certs/ca-certificates.crt", "crates come over HTTPS"),

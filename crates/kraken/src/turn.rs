@@ -216,19 +216,9 @@ impl Engineer {
     pub(crate) async fn step(&mut self, input: Input) {
         let mut outputs = std::mem::take(&mut self.outputs);
         self.engine.step(self.clock.now(), input, &mut outputs);
-        // What is shown of a node is how it is after the whole step: once is enough.
-        let mut shown: Option<NodeId> = None;
+        let mut shown = None;
         for output in outputs.drain(..) {
-            match output {
-                Output::Changed { node, .. } | Output::Permitted { node } => {
-                    if shown.as_ref() == Some(&node) {
-                        continue;
-                    }
-                    self.show(&node);
-                    shown = Some(node);
-                }
-                other => self.carry_out(other).await,
-            }
+            self.carry_out(output, &mut shown).await;
         }
         self.outputs = outputs;
         self.show_marked();
@@ -237,7 +227,8 @@ impl Engineer {
         }
     }
 
-    async fn carry_out(&mut self, output: Output) {
+    /// Carries out one output of a step; `shown` is the node that was shown last in that step.
+    async fn carry_out(&mut self, output: Output, shown: &mut Option<NodeId>) {
         match output {
             Output::Dispatch(order) => self.dispatch(order),
             Output::Interrupt { id, reason, .. } => {
@@ -253,7 +244,13 @@ impl Engineer {
                 self.entries.push(entry);
                 self.forget_marks(ended).await;
             }
-            Output::Changed { node, .. } | Output::Permitted { node } => self.show(&node),
+            // What is shown of a node is how it is after the whole step: once is enough.
+            Output::Changed { node, .. } | Output::Permitted { node } => {
+                if shown.as_ref() != Some(&node) {
+                    self.show(&node);
+                    *shown = Some(node);
+                }
+            }
             Output::Refused { node, by, reasons } => {
                 let health = self.hosted.get(&by).and_then(|hosted| hosted.context.health());
                 for reason in reasons {

@@ -3,12 +3,16 @@
 //! Prints one JSON object a line: name, value, unit. Meaningful in a release build only.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+#[path = "common/obedient.rs"]
+mod obedient;
+
 use async_trait::async_trait;
 use kraken::{Context, Failure, Keeper, Kraken, Module, Options, Order, Settings};
 use kraken_model::{Change, Document, Field, NodeId, Path, Registry, Schema};
 use kraken_plan::{Context as Taker, Costs, Guard, ModuleSet, Mutation, Policy, State};
 use kraken_store::Memory;
 use layercake_schema::{Timing, image_state, phys_state, run_state, service_state};
+use obedient::Obedient;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,24 +27,6 @@ const QUIET: Duration = Duration::from_millis(50);
 
 /// So little CPU time in that while is nothing: a timer, and a look at the clock.
 const IDLE: Duration = Duration::from_millis(1);
-
-/// Does at once what it is asked for.
-struct Obedient(&'static str, Arc<ModuleSet>);
-
-#[async_trait]
-impl Module for Obedient {
-    fn name(&self) -> &str {
-        self.0
-    }
-
-    async fn take(&self, order: &Order, context: &Context) -> Result<(), Failure> {
-        let id = self.1.mutation_named(&order.mutation).unwrap();
-        let effects = &self.1.mutation(id).effects;
-        let found = effects.iter().map(|e| Change::set(e.variable.clone(), Arc::clone(&e.to)));
-        context.discover(&order.node, found.collect()).await;
-        Ok(())
-    }
-}
 
 /// All nodes' own part: as soon as one is in sync its images are idle, and then they run.
 struct Nodes;

@@ -13,6 +13,8 @@ mod batch;
 mod children;
 mod echo;
 mod nodes;
+#[path = "../common/obedient.rs"]
+mod obedient;
 mod parent;
 
 use parent::Site;

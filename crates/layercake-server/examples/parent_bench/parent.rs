@@ -2,10 +2,9 @@
 //! are asked for.
 
 use crate::nodes;
-use async_trait::async_trait;
+use crate::obedient::Obedient;
 use kraken::{
-    Context, Failure, Identity, Keeper, Kraken, Module, Options, Order, Settings, SyncOptions,
-    SyncParent, Tasks, What,
+    Identity, Keeper, Kraken, Module, Options, Settings, SyncOptions, SyncParent, Tasks, What,
 };
 use kraken_model::{Change, NodeId, Path, Registry};
 use kraken_plan::ModuleSet;
@@ -19,24 +18,6 @@ use tokio::task::JoinHandle;
 
 /// How long the engine waits for all nodes to join: all of them join at once, and none hangs.
 const JOIN: Duration = Duration::from_secs(3_600);
-
-/// Does at once what it is asked for.
-struct Obedient(&'static str, Arc<ModuleSet>);
-
-#[async_trait]
-impl Module for Obedient {
-    fn name(&self) -> &str {
-        self.0
-    }
-
-    async fn take(&self, order: &Order, context: &Context) -> Result<(), Failure> {
-        let id = self.1.mutation_named(&order.mutation).unwrap();
-        let effects = &self.1.mutation(id).effects;
-        let found = effects.iter().map(|e| Change::set(e.variable.clone(), Arc::clone(&e.to)));
-        context.discover(&order.node, found.collect()).await;
-        Ok(())
-    }
-}
 
 /// A running parent.
 pub(crate) struct Site {
