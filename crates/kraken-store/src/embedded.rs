@@ -414,7 +414,9 @@ impl Store for Embedded {
     fn load(&mut self) -> Result<Loaded, StoreError> {
         self.read(|tables| {
             let (cfg, checkpoint) = (tables.documents(CFG)?, tables.documents(CHECKPOINT)?);
-            Ok(Loaded { cfg, checkpoint, revision: tables.number("revision")? })
+            let (checkpointed, revision) =
+                (tables.number("checkpointed")?, tables.number("revision")?);
+            Ok(Loaded { cfg, checkpoint, checkpointed, revision })
         })
     }
 
@@ -491,11 +493,13 @@ impl Store for Embedded {
     }
 
     fn trim(&mut self, bounds: &Bounds, now: Millis) -> Result<bool, StoreError> {
-        let (kept, written, swept) = self.read(|tables| {
-            Ok((tables.snapshots()?, tables.number("journal_written")?, tables.number("swept")?))
+        let (kept, written, swept, checkpointed) = self.read(|tables| {
+            let number = |name| tables.number(name);
+            let (swept, checkpointed) = (number("swept")?, number("checkpointed")?);
+            Ok((tables.snapshots()?, number("journal_written")?, swept, checkpointed))
         })?;
         let snapshots = kept.iter().map(|kept| (kept.snapshot, kept.written));
-        match bounds.base(snapshots, self.next, written, now) {
+        match bounds.base(snapshots, self.next, written, now, checkpointed) {
             Some(base) if base > swept => {
                 self.write(&[], |transaction| past::trim(transaction, base, TRIM_STEP))
             }
@@ -537,7 +541,9 @@ impl Store for Embedded {
     }
 
     fn checkpoint(&mut self, nodes: &[(NodeId, Option<Document>)]) -> Result<(), StoreError> {
+        let next = self.next;
         self.write(&[], |transaction| {
+            count_to(transaction, "checkpointed", next)?;
             let documents = nodes.iter().map(|(node, doc)| (node, doc.as_ref()));
             write_documents(transaction, CHECKPOINT, documents)
         })

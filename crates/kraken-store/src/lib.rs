@@ -103,16 +103,19 @@ impl JournalRecord {
 
 impl Bounds {
     /// The snapshot at which the journal is to begin, among those that are kept, each with how many
-    /// bytes had been written before it; `None` when nothing is to go.
+    /// bytes had been written before it; `None` when nothing is to go. No record goes that says more
+    /// than the checkpoint.
     fn base(
         &self,
         snapshots: impl DoubleEndedIterator<Item = (Snapshot, u64)>,
         next: u64,
         written: u64,
         now: Millis,
+        checkpointed: u64,
     ) -> Option<u64> {
         let is_beyond = |(snapshot, before): &(Snapshot, u64)| {
             snapshot.is_whole
+                && snapshot.seq <= checkpointed
                 && (next.saturating_sub(snapshot.seq) >= self.records
                     || written.saturating_sub(*before) >= self.bytes
                     || now.since(snapshot.at) >= self.age)
@@ -148,6 +151,8 @@ pub struct Loaded {
     pub cfg: Vec<(NodeId, Document)>,
     /// What was known of them last, in the order of their names.
     pub checkpoint: Vec<(NodeId, Document)>,
+    /// The number of the first record that may say more than the checkpoint.
+    pub checkpointed: u64,
     /// How many commits there were.
     pub revision: u64,
 }
@@ -280,7 +285,8 @@ pub trait Store: Send {
     /// When the store cannot be read.
     fn past_of(&mut self, seq: u64, node: Option<&NodeId>) -> Result<Option<Vec<u8>>, StoreError>;
 
-    /// Writes what is known of nodes; nothing removes a node.
+    /// Writes what is known of nodes; nothing removes a node. With these the checkpoint holds everything
+    /// that the records so far say, which are not taken away before.
     ///
     /// # Errors
     /// When it cannot be made durable; then nothing of it is there.

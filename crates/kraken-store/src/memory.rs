@@ -14,6 +14,7 @@ pub struct Memory {
     loaded: (BTreeMap<NodeId, Document>, BTreeMap<NodeId, Document>),
     revision: u64,
     epoch: u64,
+    checkpointed: u64,
     journal: VecDeque<JournalRecord>,
     next: u64,
     written: u64,
@@ -28,6 +29,7 @@ impl Default for Memory {
             loaded: Default::default(),
             revision: 0,
             epoch: 0,
+            checkpointed: 0,
             journal: VecDeque::new(),
             next: 1,
             written: 0,
@@ -72,7 +74,8 @@ fn all(map: &BTreeMap<NodeId, Document>) -> Vec<(NodeId, Document)> {
 impl Store for Memory {
     fn load(&mut self) -> Result<Loaded, StoreError> {
         let (cfg, checkpoint) = (all(&self.loaded.0), all(&self.loaded.1));
-        Ok(Loaded { cfg, checkpoint, revision: self.revision })
+        let (checkpointed, revision) = (self.checkpointed, self.revision);
+        Ok(Loaded { cfg, checkpoint, checkpointed, revision })
     }
 
     fn open_epoch(&mut self) -> Result<u64, StoreError> {
@@ -135,7 +138,8 @@ impl Store for Memory {
 
     fn trim(&mut self, bounds: &Bounds, now: Millis) -> Result<bool, StoreError> {
         let snapshots = self.snapshots.values().copied();
-        let Some(base) = bounds.base(snapshots, self.next, self.written, now) else {
+        let (next, checkpointed) = (self.next, self.checkpointed);
+        let Some(base) = bounds.base(snapshots, next, self.written, now, checkpointed) else {
             return Ok(false);
         };
         self.snapshots.retain(|seq, _| *seq >= base);
@@ -217,6 +221,7 @@ impl Store for Memory {
         for (node, doc) in nodes {
             write(&mut self.loaded.1, node, doc.as_ref());
         }
+        self.checkpointed = self.next;
         Ok(())
     }
 

@@ -61,6 +61,27 @@ fn a_checkpoint_is_not_configuration() {
 }
 
 #[test]
+fn what_the_checkpoint_does_not_hold_is_told_and_not_trimmed() {
+    of_each(|store| {
+        assert_eq!(store.load().unwrap().checkpointed, 0);
+        store.append(&[record(1, Some("a")), record(2, Some("a"))]).unwrap();
+        store.checkpoint(&[(node("a"), Some(document("up")))]).unwrap();
+        assert_eq!(store.load().unwrap().checkpointed, 3);
+        store.append(&[record(3, Some("a"))]).unwrap();
+        let seq = store.begin_snapshot(Millis(3), false).unwrap();
+        let row = PastRow { node: None, body: b"{}".to_vec() };
+        store.write_snapshot(seq, None, &[row], true).unwrap();
+        store.append(&[record(4, Some("a"))]).unwrap();
+        let bounds = Bounds { records: 1, ..NO_BOUNDS };
+        store.trim(&bounds, Millis(5)).unwrap();
+        assert_eq!(store.journal_range().unwrap(), 1..5, "record 3 is in no checkpoint");
+        store.checkpoint(&[]).unwrap();
+        store.trim(&bounds, Millis(5)).unwrap();
+        assert_eq!(store.journal_range().unwrap(), 4..5);
+    });
+}
+
+#[test]
 fn epochs_count_from_one() {
     of_each(|store| assert_eq!((1..=3).map(|_| store.open_epoch().unwrap()).sum::<u64>(), 6));
 }
@@ -130,6 +151,7 @@ fn snapshot(store: &mut dyn Store, at: u64, nodes: &[(&str, &str)]) -> u64 {
 
 /// Trims until nothing is left to do.
 fn trim(store: &mut dyn Store, bounds: Bounds, now: u64) {
+    store.checkpoint(&[]).unwrap();
     for _ in 0..100 {
         if !store.trim(&bounds, Millis(now)).unwrap() {
             return;

@@ -4,11 +4,12 @@ use crate::clock::Clock;
 use crate::keeper::Keeper;
 use crate::past::Moment;
 use kraken_engine::Entry;
-use kraken_model::{Millis, NodeId};
+use kraken_model::{Document, Millis, NodeId};
 use kraken_store::{Bounds, JournalRecord, Store, StoreError, TRIM_STEP};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -24,8 +25,8 @@ const WATCH_BACKLOG: usize = 4096;
 /// How many batches are written at once.
 const BATCH: usize = 8;
 
-/// After how long without a further entry what was written is made durable.
-const FLUSH_AFTER: Duration = Duration::from_millis(200);
+/// How often, at most, what was written is made durable.
+const FLUSH_EVERY: Duration = Duration::from_millis(200);
 
 /// How long to wait before a store that refused is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -52,6 +53,8 @@ enum Item {
     Entries(Vec<Entry>),
     /// What everything is between two entries.
     Moment(Moment),
+    /// What is known of nodes after all entries so far.
+    Checkpoint(Vec<(NodeId, Option<Document>)>),
     /// Somebody wants to know when everything before is written.
     Written(oneshot::Sender<()>),
 }
@@ -79,6 +82,8 @@ impl Journal {
             events: events.clone(),
             wanted: Arc::clone(&wanted),
             is_flushed: true,
+            flushed_at: Instant::now(),
+            unkept: BTreeMap::new(),
             is_trimming: true,
             records_since_trim: 0,
             pace: Pace::default(),
@@ -96,6 +101,11 @@ impl Journal {
     /// Takes what everything is, after all entries so far.
     pub(crate) async fn snapshot(&self, moment: Moment) {
         self.send(Item::Moment(moment)).await;
+    }
+
+    /// Takes what is known by now of the nodes of which something else is since the last time.
+    pub(crate) async fn checkpoint(&self, nodes: Vec<(NodeId, Option<Document>)>) {
+        self.send(Item::Checkpoint(nodes)).await;
     }
 
     /// Tells when all entries so far are written.
@@ -148,6 +158,10 @@ struct Writer {
     events: Events,
     wanted: Arc<Notify>,
     is_flushed: bool,
+    /// When something was last made durable.
+    flushed_at: Instant,
+    /// What is known of nodes and could not be kept yet.
+    unkept: BTreeMap<NodeId, Option<Document>>,
     /// There may be more to take away.
     is_trimming: bool,
     records_since_trim: usize,
@@ -160,16 +174,17 @@ impl Writer {
     async fn run(mut self, mut receiver: mpsc::Receiver<Item>) {
         let mut batch = Vec::new();
         loop {
-            // Entries that nothing followed for a moment are made durable: a kill loses a moment.
+            // The first entries after a quiet time are made durable at once, and then ever so often: a
+            // kill loses a moment.
             let patience = match (self.is_flushed, self.is_trimming) {
-                (false, _) => FLUSH_AFTER,
+                (false, _) => FLUSH_EVERY.saturating_sub(self.flushed_at.elapsed()),
                 (true, true) => Duration::ZERO,
                 (true, false) => TRIM_EVERY,
             };
             tokio::select! {
                 biased;
                 // Nothing is received when another arm is taken.
-                received = receiver.recv_many(&mut batch, BATCH) => match received {
+                received = receiver.recv_many(&mut batch, BATCH), if !self.is_flush_due() => match received {
                     0 => break,
                     _ => self.take(std::mem::take(&mut batch)).await,
                 },
@@ -179,7 +194,7 @@ impl Writer {
                     self.trim().await;
                 }
                 () = tokio::time::sleep(patience) => match (self.is_flushed, self.is_trimming) {
-                    (false, _) => self.is_flushed = flush(&self.keeper).await,
+                    (false, _) => self.flush().await,
                     (true, true) => self.trim().await,
                     (true, false) => self.is_trimming = true,
                 },
@@ -189,7 +204,7 @@ impl Writer {
                 self.wanted.notify_one();
             }
         }
-        flush(&self.keeper).await;
+        self.flush().await;
         while self.snapshots.join_next().await.is_some() {}
     }
 
@@ -201,6 +216,10 @@ impl Writer {
                 Item::Moment(moment) => {
                     self.write(std::mem::take(&mut entries)).await;
                     self.snapshot(moment).await;
+                }
+                Item::Checkpoint(nodes) => {
+                    self.write(std::mem::take(&mut entries)).await;
+                    self.checkpoint(nodes).await;
                 }
                 Item::Written(reply) => {
                     self.write(std::mem::take(&mut entries)).await;
@@ -259,6 +278,35 @@ impl Writer {
         });
     }
 
+    /// Keeps what is known of nodes, so that the next start knows which were running without reading far
+    /// back. What cannot be kept is tried again with the next: until then the entries say it.
+    async fn checkpoint(&mut self, nodes: Vec<(NodeId, Option<Document>)>) {
+        self.unkept.extend(nodes);
+        let nodes: Vec<_> = std::mem::take(&mut self.unkept).into_iter().collect();
+        let keep = move |store: &mut dyn Store| Ok((store.checkpoint(&nodes), nodes));
+        match self.keeper.with(keep).await {
+            Ok((Ok(()), _)) => (self.is_flushed, self.flushed_at) = (true, Instant::now()),
+            Ok((Err(error), nodes)) => {
+                tracing::error!(%error, "cannot checkpoint what was discovered");
+                self.unkept.extend(nodes);
+            }
+            Err(error) => tracing::error!(%error, "cannot checkpoint what was discovered"),
+        }
+    }
+
+    fn is_flush_due(&self) -> bool {
+        !self.is_flushed && self.flushed_at.elapsed() >= FLUSH_EVERY
+    }
+
+    async fn flush(&mut self) {
+        let flushed = self.keeper.with(|store| store.flush()).await;
+        self.is_flushed = flushed
+            .inspect_err(|error| tracing::error!(%error, "cannot flush the journal"))
+            .is_ok();
+        // A disk that refuses is not asked more often than one that does not.
+        self.flushed_at = Instant::now();
+    }
+
     async fn trim(&mut self) {
         self.records_since_trim = 0;
         let (bounds, now) = (self.keeper.bounds(), self.clock.now());
@@ -283,11 +331,6 @@ async fn until_done<T, F: Future<Output = Result<T, StoreError>>>(
             }
         }
     }
-}
-
-async fn flush(keeper: &Keeper) -> bool {
-    let flushed = keeper.with(|store| store.flush()).await;
-    flushed.inspect_err(|error| tracing::error!(%error, "cannot flush the journal")).is_ok()
 }
 
 fn record(entry: &Entry) -> JournalRecord {

@@ -5,7 +5,7 @@ use crate::keeper::Keeper;
 use crate::views::View;
 use kraken_engine::{Entry, Mark, MarkKind, Marks, What};
 use kraken_model::{Document, Millis, NodeId};
-use kraken_store::{PastRow, Snapshot, Store, StoreError};
+use kraken_store::{Loaded, PastRow, Snapshot, Store, StoreError};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -156,11 +156,8 @@ impl Then {
             _ => {}
         }
         let Some(past) = self.nodes.get_mut(node) else { return };
+        learn(&mut past.dsc, &entry.what);
         match &entry.what {
-            What::Discovered { changes } => drop(past.dsc.apply(changes)),
-            What::Forgotten { variables } => {
-                variables.iter().for_each(|path| drop(past.dsc.remove(path.as_str())));
-            }
             What::Held { terms } => past.marks.set(MarkKind::Hold, made(terms)),
             What::Released => past.marks.set(MarkKind::Hold, None),
             What::Frozen { terms } => past.marks.set(MarkKind::Freeze, made(terms)),
@@ -170,6 +167,39 @@ impl Then {
             _ => {}
         }
     }
+}
+
+/// What was known of a node, after something has happened to it.
+fn learn(dsc: &mut Document, what: &What) {
+    match what {
+        What::Discovered { changes } => drop(dsc.apply(changes)),
+        What::Forgotten { variables } => {
+            variables.iter().for_each(|path| drop(dsc.remove(path.as_str())));
+        }
+        What::Removed => *dsc = Document::new(),
+        _ => {}
+    }
+}
+
+/// What was kept, with the checkpoint as it would have been at the last moment: the journal says
+/// what came after it. A switch that was seen just before a crash is not made again.
+pub(crate) fn last_known(store: &mut dyn Store) -> Result<Loaded, StoreError> {
+    let mut loaded = store.load()?;
+    let mut known: Option<BTreeMap<NodeId, Document>> = None;
+    loop {
+        let records = store.journal(loaded.checkpointed, PAGE, None)?;
+        let Some(last) = records.last() else { break };
+        loaded.checkpointed = last.seq + 1;
+        let known = known
+            .get_or_insert_with(|| std::mem::take(&mut loaded.checkpoint).into_iter().collect());
+        for record in &records {
+            if let (Some(node), Some(entry)) = (&record.node, journal::entry(record)) {
+                learn(known.entry(node.clone()).or_default(), &entry.what);
+            }
+        }
+    }
+    loaded.checkpoint.extend(known.into_iter().flatten());
+    Ok(loaded)
 }
 
 /// The snapshot from which what was at a time can be worked out.

@@ -16,16 +16,12 @@ use kraken_plan::{ModuleSet, Service};
 use kraken_store::{Store, StoreError};
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// How many requests and discoveries wait for the engine before those who bring them wait too.
 const QUEUE: usize = 4096;
-
-/// How often, at most, discovered documents are checkpointed: what a crash can make older.
-const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 
 /// What an application is made of.
 pub struct Options {
@@ -118,11 +114,8 @@ impl Kraken {
         if let Some(name) = undeclared(&hosted, &modules) {
             return Err(KrakenError::NoService(name));
         }
-        let loaded = keeper
-            .with(|store| Ok((store.open_epoch()?, store.load()?)))
-            .await
-            .map_err(KrakenError::Load)?;
-        let (epoch, loaded) = loaded;
+        let load = |store: &mut dyn Store| Ok((store.open_epoch()?, past::last_known(store)?));
+        let (epoch, loaded) = keeper.with(load).await.map_err(KrakenError::Load)?;
         settings.epoch = epoch;
         let in_use = settings.in_use.clone();
         let clock = Clock::start();
@@ -173,7 +166,6 @@ impl Kraken {
 
         let mut tasks = JoinSet::new();
         tasks.spawn(engineer.run(requests_in, discoveries_in));
-        tasks.spawn(checkpoint(Arc::clone(&views), keeper.clone(), stop.clone()));
         for module in hosted.iter().filter(|hosted| hosted.module.service().is_none()) {
             tasks.spawn(module.clone().keep_running());
         }
@@ -254,7 +246,9 @@ impl Kraken {
             return Err(KrakenError::Invalid(invalid));
         }
         let discovery = Discovery { node: node.clone(), changes, by: by.into() };
-        self.ask(|reply| Request::Discover { discovery, reply }).await?
+        self.ask(|reply| Request::Discover { discovery, reply }).await?;
+        // Unlike what modules find out, which they find again.
+        self.keeper.with(|store| store.flush()).await.map_err(KrakenError::Keep)
     }
 
     /// Gives the engine a command of an operator.
@@ -470,40 +464,4 @@ fn undeclared(hosted: &[Arc<dyn Module>], modules: &ModuleSet) -> Option<String>
     };
     let mut services = hosted.iter().filter(|module| module.service().is_some());
     services.find(|module| !moves(module.name())).map(|module| module.name().to_owned())
-}
-
-/// Keeps what was discovered, so that a start after a crash knows which nodes were running. It is
-/// soft state: a checkpoint that fails is tried again with the next change.
-async fn checkpoint(views: Arc<Views>, keeper: Keeper, stop: CancellationToken) {
-    let mut subscription = views.subscribe();
-    let mut pending: BTreeSet<NodeId> = BTreeSet::new();
-    let mut last = false;
-    while !last {
-        tokio::select! {
-            // Nothing is lost when this is cancelled: what it would return stays marked.
-            changed = subscription.changed() => {
-                pending.extend(changed.into_iter().map(|(node, _)| node));
-            }
-            () = stop.cancelled() => {
-                last = true;
-                // What changed in the last moment too: the next start is the better for it.
-                pending.extend(subscription.take().into_iter().map(|(node, _)| node));
-            }
-        }
-        let (nodes, views) = (pending.clone(), Arc::clone(&views));
-        let keep = move |store: &mut dyn Store| {
-            // As they are by now: something newer may have been kept since they changed.
-            let dsc = |node: &NodeId| views.get(node).map(|view| view.dsc);
-            let batch: Vec<_> = nodes.into_iter().map(|n| (n.clone(), dsc(&n))).collect();
-            store.checkpoint(&batch)
-        };
-        match keeper.with(keep).await {
-            Ok(()) => pending.clear(),
-            Err(error) => tracing::error!(%error, "cannot checkpoint what was discovered"),
-        }
-        tokio::select! {
-            () = tokio::time::sleep(CHECKPOINT_EVERY) => {}
-            () = stop.cancelled() => {}
-        }
-    }
 }

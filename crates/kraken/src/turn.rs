@@ -9,7 +9,7 @@ use crate::marks::{self, KeptMarks};
 use crate::module::{Context, Discovery, Order, Said};
 use crate::past::Moment;
 use crate::runtime::KrakenError;
-use crate::views::View;
+use crate::views::{Subscription, View};
 use kraken_engine::{
     Command, DispatchId, Engine, Entry, Explanation, Failure, Input, Lesson, Limit, Outlook,
     Output, What,
@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
+use tokio::time::MissedTickBehavior;
 
 /// What is asked of the engine from outside.
 pub(crate) enum Request {
@@ -45,7 +46,8 @@ pub(crate) enum Request {
     },
     Discover {
         discovery: Discovery,
-        reply: oneshot::Sender<Result<(), KrakenError>>,
+        /// Told when it is in the journal.
+        reply: oneshot::Sender<()>,
     },
     Explain {
         node: NodeId,
@@ -62,6 +64,9 @@ pub(crate) enum Request {
 
 /// How many inputs are taken in a row before requests, time and the end have their turn.
 const BURST: usize = 256;
+
+/// How often, at most, discovered documents are checkpointed: how far back a start has to read.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 
 /// How often it is kept what steps were found to take: what a crash can cost.
 const LESSONS_EVERY: Duration = Duration::from_secs(60);
@@ -101,6 +106,10 @@ pub(crate) struct Engineer {
     entries: Vec<Entry>,
     /// What steps were found to take, as it is kept.
     lessons: Vec<Lesson>,
+    /// Of which nodes something else is known than at the last checkpoint.
+    known: Subscription,
+    /// Something has happened since the last checkpoint.
+    has_news: bool,
 }
 
 impl Engineer {
@@ -117,6 +126,7 @@ impl Engineer {
         let hosted: HashMap<Arc<str>, Arc<Hosted>> = hosted.iter().map(named).collect();
         let taker = |(_, mutation): (_, &Arc<Mutation>)| hosted.get(&mutation.module).cloned();
         let takers = modules.mutations().map(taker).collect();
+        let known = context.views.subscribe();
         Self {
             engine,
             clock,
@@ -135,6 +145,8 @@ impl Engineer {
             outputs: Vec::new(),
             entries: Vec::new(),
             lessons: Vec::new(),
+            known,
+            has_news: false,
         }
     }
 
@@ -146,17 +158,20 @@ impl Engineer {
     ) {
         let stop = self.context.stop.clone();
         let mut lessons = tokio::time::interval(LESSONS_EVERY);
+        let mut checkpoints = tokio::time::interval(CHECKPOINT_EVERY);
+        checkpoints.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let wake = self.engine.next_deadline().map(|at| self.clock.instant(at));
             // Every arm is cancel-safe: nothing is taken out of a queue before it is handled.
             let input = tokio::select! {
                 biased;
                 () = stop.cancelled() => {
-                    self.hand_over().await;
+                    self.checkpoint().await;
                     return self.keep_lessons().await;
                 }
                 () = self.journal.snapshot_wanted() => { self.snapshot(self.clock.now(), false).await; None }
                 _ = lessons.tick() => { self.keep_lessons().await; None }
+                _ = checkpoints.tick(), if self.has_news => { self.checkpoint().await; None }
                 Some(done) = self.attempts.join_next_with_id() => self.finished(done),
                 Some(request) = requests.recv() => { self.request(request).await; None }
                 Some(said) = discoveries.recv() => Some(said.into()),
@@ -208,8 +223,17 @@ impl Engineer {
     /// Hands the journal what has happened so far.
     async fn hand_over(&mut self) {
         if !self.entries.is_empty() {
+            self.has_news = true;
             self.journal.append(std::mem::take(&mut self.entries)).await;
         }
+    }
+
+    /// Has it kept what is known of every node now.
+    async fn checkpoint(&mut self) {
+        self.hand_over().await;
+        self.has_news = false;
+        let known = |(node, view): (NodeId, Option<View>)| (node, view.map(|view| view.dsc));
+        self.journal.checkpoint(self.known.take().into_iter().map(known).collect()).await;
     }
 
     /// One step of the engine, and everything that follows from it.
@@ -312,8 +336,10 @@ impl Engineer {
                 self.journal.tell_written(reply).await;
             }
             Request::Discover { discovery, reply } => {
-                let result = self.discover_kept(discovery).await;
-                let _ = reply.send(result);
+                let Discovery { node, changes, by } = discovery;
+                self.step(Input::Discover { node, changes, by }).await;
+                self.hand_over().await;
+                self.journal.tell_written(reply).await;
             }
             Request::Explain { node, reply } => {
                 let _ = reply.send(self.engine.explain(&node, self.clock.now()));
@@ -377,16 +403,6 @@ impl Engineer {
             self.step(Input::Command { command, by }).await;
         }
         Ok(())
-    }
-
-    /// What a person says is kept before it is acknowledged, unlike what modules find out, which
-    /// they find again.
-    async fn discover_kept(&mut self, discovery: Discovery) -> Result<(), KrakenError> {
-        let Discovery { node, changes, by } = discovery;
-        self.step(Input::Discover { node: node.clone(), changes, by }).await;
-        let Some(dsc) = self.engine.node(&node).map(|view| view.dsc.clone()) else { return Ok(()) };
-        let keep = move |store: &mut dyn Store| store.checkpoint(&[(node, Some(dsc))]);
-        self.keeper.with(keep).await.map_err(KrakenError::Keep)
     }
 
     /// Durable first, then acted upon: a crash in between repeats the acting, never forgets it.

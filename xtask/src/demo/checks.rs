@@ -13,8 +13,8 @@ use crate::error::Error;
 use crate::process::Identity;
 use crate::run::human;
 
-/// After this long the server has kept what it found out, which it does every second.
-const CHECKPOINTED: Duration = Duration::from_millis(1_500);
+/// After this long what the server found out is durable, which it sees to five times a second.
+const DURABLE: Duration = Duration::from_millis(500);
 
 /// The promise for two cores without hardware virtualisation, counted from the first process of the lab.
 const FROM_NOTHING: Duration = Duration::from_secs(5 * 60);
@@ -252,8 +252,8 @@ fn killed_server(cluster: &mut Cluster) -> Result<String, Error> {
             since = None;
             return None;
         }
-        // What was found out in the second before a crash may be lost, and be done once more.
-        (since.get_or_insert_with(Instant::now).elapsed() > CHECKPOINTED).then_some(())
+        // What was found out just before a crash may be lost, and be done once more.
+        (since.get_or_insert_with(Instant::now).elapsed() > DURABLE).then_some(())
     })?;
     let machines = machines(cluster)?;
     let seq = cluster.client.latest_event()?;

@@ -1,20 +1,19 @@
 //! The runtime with modules that misbehave and stores that refuse.
 #![allow(clippy::unwrap_used)]
 
+mod disk;
+mod kept;
+
 use async_trait::async_trait;
+use disk::Disk;
 use kraken::{
     Context, Event, Failure, Keeper, Kraken, KrakenError, Limit, Module, Options, Order, Scope,
     Settings, Tasks, What, chain,
 };
-use kraken_model::{Change, Document, Field, Millis, NodeId, Path, Registry, Schema};
+use kraken_model::{Change, Document, Field, NodeId, Path, Registry, Schema};
 use kraken_plan::{Context as Taker, ModuleSet, Mutation, Retry};
-use kraken_store::{
-    Bounds, CfgWrite, JournalRecord, Loaded, Memory, PastRow, Snapshot, Store, StoreError,
-    ValueWrite,
-};
-use std::ops::Range;
+use kraken_store::{Memory, Store, StoreError};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Longer than anything here takes on a busy machine; only a failure waits this long.
@@ -40,105 +39,6 @@ impl Module for Moody {
                 Ok(())
             }
         }
-    }
-}
-
-/// A store that keeps nothing while its disk is full.
-struct Moodier {
-    store: Memory,
-    full: Arc<AtomicBool>,
-}
-
-impl Moodier {
-    fn room(&mut self) -> Result<&mut Memory, StoreError> {
-        match self.full.load(Ordering::SeqCst) {
-            true => Err(StoreError::Full { path: "/disk/kraken.redb".into() }),
-            false => Ok(&mut self.store),
-        }
-    }
-}
-
-impl Store for Moodier {
-    fn load(&mut self) -> Result<Loaded, StoreError> {
-        self.store.load()
-    }
-    fn open_epoch(&mut self) -> Result<u64, StoreError> {
-        self.room()?.open_epoch()
-    }
-    fn commit(&mut self, cfg: &[CfgWrite], said: &[JournalRecord]) -> Result<u64, StoreError> {
-        self.room()?.commit(cfg, said)
-    }
-    fn append(&mut self, records: &[JournalRecord]) -> Result<u64, StoreError> {
-        self.room()?.append(records)
-    }
-    fn flush(&mut self) -> Result<(), StoreError> {
-        self.room()?.flush()
-    }
-    fn journal(
-        &mut self,
-        from: u64,
-        limit: usize,
-        node: Option<&NodeId>,
-    ) -> Result<Vec<JournalRecord>, StoreError> {
-        self.store.journal(from, limit, node)
-    }
-    fn journal_range(&mut self) -> Result<Range<u64>, StoreError> {
-        self.store.journal_range()
-    }
-    fn journal_before(
-        &mut self,
-        before: u64,
-        limit: usize,
-        node: Option<&NodeId>,
-    ) -> Result<Vec<JournalRecord>, StoreError> {
-        self.store.journal_before(before, limit, node)
-    }
-    fn trim(&mut self, bounds: &Bounds, now: Millis) -> Result<bool, StoreError> {
-        self.room()?.trim(bounds, now)
-    }
-    fn begin_snapshot(&mut self, at: Millis, is_start: bool) -> Result<u64, StoreError> {
-        self.room()?.begin_snapshot(at, is_start)
-    }
-    fn write_snapshot(
-        &mut self,
-        seq: u64,
-        after: Option<&PastRow>,
-        rows: &[PastRow],
-        is_last: bool,
-    ) -> Result<(), StoreError> {
-        self.room()?.write_snapshot(seq, after, rows, is_last)
-    }
-    fn snapshots(&mut self) -> Result<Vec<Snapshot>, StoreError> {
-        self.store.snapshots()
-    }
-    fn past(
-        &mut self,
-        seq: u64,
-        after: Option<&PastRow>,
-        limit: usize,
-    ) -> Result<Vec<PastRow>, StoreError> {
-        self.store.past(seq, after, limit)
-    }
-    fn past_of(&mut self, seq: u64, node: Option<&NodeId>) -> Result<Option<Vec<u8>>, StoreError> {
-        self.store.past_of(seq, node)
-    }
-    fn checkpoint(&mut self, nodes: &[(NodeId, Option<Document>)]) -> Result<(), StoreError> {
-        self.room()?.checkpoint(nodes)
-    }
-    fn put(&mut self, namespace: &str, key: &str, value: &[u8]) -> Result<(), StoreError> {
-        self.room()?.put(namespace, key, value)
-    }
-    fn get(&mut self, namespace: &str, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        self.store.get(namespace, key)
-    }
-    fn delete(&mut self, namespace: &str, key: &str) -> Result<bool, StoreError> {
-        self.room()?.delete(namespace, key)
-    }
-    fn put_all(&mut self, values: &[ValueWrite]) -> Result<(), StoreError> {
-        self.room()?.put_all(values)
-    }
-    fn list(&mut self, namespace: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
-        self.store.list(namespace)
     }
 }
 
@@ -215,34 +115,16 @@ async fn a_module_that_panics_hangs_or_fails_costs_its_own_node_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_person_says_is_kept_before_it_is_acknowledged() {
-    let (kraken, tasks) = start(Memory::default()).await;
-    kraken.configure(vec![lit("hangs")], "test").await.unwrap();
-    // Said again and again: a checkpoint that comes by itself now and then would miss most.
-    for round in 0..20 {
-        let value = if round % 2 == 0 { "ON" } else { "OFF" };
-        let said = vec![Change::set(Path::known("lamp"), value)];
-        kraken.discover(&node("hangs"), said, "person").await.unwrap();
-        let kept = kraken.keeper().with(|store| store.load()).await.unwrap().checkpoint;
-        let (_, dsc) = kept.iter().find(|(name, _)| *name == node("hangs")).unwrap();
-        assert_eq!(dsc.text("lamp"), Some(value));
-    }
-    kraken.stop();
-    tasks.ended().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_kept_is_refused_with_the_reason_and_works_later() {
-    let full = Arc::new(AtomicBool::new(false));
-    let store = Moodier { store: Memory::default(), full: Arc::clone(&full) };
-    let (kraken, tasks) = start(store).await;
-    full.store(true, Ordering::SeqCst);
+    let disk = Disk::default();
+    let (kraken, tasks) = start(disk.clone()).await;
+    disk.fill(true);
     let refused = kraken.configure(vec![lit("works")], "test").await.unwrap_err();
     assert!(matches!(refused, KrakenError::Keep(StoreError::Full { .. })));
     let text = chain(&refused);
     assert!(text.contains("nothing was changed") && text.contains("no room left"), "{text}");
     assert!(kraken.views().is_empty());
-    full.store(false, Ordering::SeqCst);
+    disk.fill(false);
     kraken.configure(vec![lit("works")], "test").await.unwrap();
     until_lit(&kraken, "works").await;
     kraken.stop();
@@ -251,12 +133,11 @@ async fn what_cannot_be_kept_is_refused_with_the_reason_and_works_later() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_happened_while_the_disk_was_full_is_in_the_journal_afterwards() {
-    let full = Arc::new(AtomicBool::new(false));
-    let store = Moodier { store: Memory::default(), full: Arc::clone(&full) };
-    let (kraken, tasks) = start(store).await;
+    let disk = Disk::default();
+    let (kraken, tasks) = start(disk.clone()).await;
     kraken.configure(vec![lit("fails")], "test").await.unwrap();
     event(&kraken, "fails", |what| matches!(what, What::Failed { .. })).await;
-    full.store(true, Ordering::SeqCst);
+    disk.fill(true);
     let failures = |events: &[Event]| {
         events
             .iter()
@@ -274,7 +155,7 @@ async fn what_happened_while_the_disk_was_full_is_in_the_journal_afterwards() {
         }
     });
     failed_on.await.unwrap();
-    full.store(false, Ordering::SeqCst);
+    disk.fill(false);
     event(&kraken, "fails", |what| matches!(what, What::Failed { failures: 4.., .. })).await;
     let all = kraken.events(1, 10_000, Some(node("fails"))).await.unwrap();
     let counted = failures(&all);

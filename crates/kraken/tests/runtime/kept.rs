@@ -1,0 +1,85 @@
+//! What is known again after the process was killed.
+
+use crate::disk::Disk;
+use crate::{PATIENCE, lit, node, start, until_lit};
+use kraken::{Event, Kraken, What};
+use kraken_model::{Change, Path};
+use std::time::Duration;
+
+fn dispatched(events: &[Event]) -> usize {
+    events.iter().filter(|e| matches!(e.entry.what, What::Dispatched { .. })).count()
+}
+
+async fn events(kraken: &Kraken, name: &str) -> Vec<Event> {
+    kraken.events(1, 10_000, Some(node(name))).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_person_says_is_durable_before_it_is_acknowledged() {
+    let disk = Disk::default();
+    let (kraken, tasks) = start(disk.clone()).await;
+    kraken.configure(vec![lit("hangs")], "test").await.unwrap();
+    // Said again and again: what becomes durable by itself now and then would miss some.
+    for round in 0..20 {
+        let value = if round % 2 == 0 { "ON" } else { "OFF" };
+        let said = vec![Change::set(Path::known("lamp"), value)];
+        kraken.discover(&node("hangs"), said.clone(), "person").await.unwrap();
+        let durable = disk.durable();
+        let events = events(&kraken, "hangs").await;
+        let found = events.iter().rfind(|event| &*event.entry.by == "person").unwrap();
+        assert_eq!(found.entry.what, What::Discovered { changes: said });
+        assert!(found.seq < durable, "{} of {durable}", found.seq);
+    }
+    kraken.stop();
+    tasks.ended().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_seen_since_the_last_checkpoint_is_known_after_a_crash() {
+    let disk = Disk::default();
+    disk.refuse_checkpoints();
+    let (kraken, tasks) = start(disk.clone()).await;
+    kraken.configure(vec![lit("works"), lit("gone")], "test").await.unwrap();
+    until_lit(&kraken, "works").await;
+    until_lit(&kraken, "gone").await;
+    kraken.configure(vec![(node("gone"), None)], "test").await.unwrap();
+    kraken.configure(vec![lit("gone")], "test").await.unwrap();
+    until_lit(&kraken, "gone").await;
+    kraken.configure(vec![(node("gone"), None)], "test").await.unwrap();
+    let steps = dispatched(&events(&kraken, "works").await);
+    kraken.stop();
+    tasks.ended().await;
+
+    let (kraken, tasks) = start(disk.clone()).await;
+    let view = kraken.views().get(&node("works")).unwrap();
+    assert_eq!(view.dsc.text("lamp"), Some("ON"));
+    assert!(kraken.views().get(&node("gone")).is_none());
+    // What is of another node's steps is behind whatever would have been done at the start.
+    kraken.configure(vec![lit("later")], "test").await.unwrap();
+    until_lit(&kraken, "later").await;
+    assert_eq!(dispatched(&events(&kraken, "works").await), steps, "it was lit again");
+    kraken.stop();
+    tasks.ended().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_happens_after_a_quiet_time_is_durable_without_a_further_word() {
+    let disk = Disk::default();
+    disk.refuse_checkpoints();
+    let (kraken, tasks) = start(disk.clone()).await;
+    kraken.configure(vec![lit("works")], "test").await.unwrap();
+    until_lit(&kraken, "works").await;
+    let is_durable = async {
+        loop {
+            let events = events(&kraken, "works").await;
+            let last = events.iter().rfind(|e| matches!(e.entry.what, What::Converged));
+            if last.is_some_and(|last| last.seq < disk.durable()) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, is_durable).await.unwrap();
+    kraken.stop();
+    tasks.ended().await;
+}
