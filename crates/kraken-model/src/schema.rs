@@ -129,7 +129,7 @@ impl Kind {
     fn check(&self, value: &Value) -> Result<(), String> {
         match (self, value) {
             (Self::Variable(values), Value::Text(text)) => {
-                if values.contains(text) {
+                if values.iter().any(|value| **value == **text) {
                     return Ok(());
                 }
                 Err(format!("{text:?} is not one of {}", values.join(", ")))

@@ -1,10 +1,13 @@
 //! The values that documents hold.
 
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 use std::fmt;
 use std::sync::Arc;
 
-/// One value of a document. Text and lists are shared, so that cloning is cheap.
+/// One value of a document. Short text lies in the value itself, so that most of what a node alone says
+/// (addresses, serials, states) is one piece of memory with its document; longer text and lists are
+/// shared, so that cloning is cheap.
 ///
 /// There are no floats (they do not compare, and no fact so far needs them), no null (a value that
 /// is not there is absent) and no maps (a map is several values at longer addresses).
@@ -16,7 +19,7 @@ pub enum Value {
     /// A whole number; the schema states its unit.
     Int(i64),
     /// Text, or the name of a variable's state.
-    Text(Arc<str>),
+    Text(SmolStr),
     /// Values in an order that means something.
     List(Arc<[Value]>),
 }
@@ -102,6 +105,12 @@ impl From<String> for Value {
 
 impl From<Arc<str>> for Value {
     fn from(text: Arc<str>) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+impl From<SmolStr> for Value {
+    fn from(text: SmolStr) -> Self {
         Self::Text(text)
     }
 }

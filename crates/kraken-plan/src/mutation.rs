@@ -259,7 +259,7 @@ impl Guard {
         let Some(unknown) = variable.flatten().and_then(|values| values.first()) else {
             return self.holds(cfg, dsc);
         };
-        let unknown = Value::Text(Arc::clone(unknown));
+        let unknown = Value::from(Arc::clone(unknown));
         let found = dsc.get(self.path.as_str()).unwrap_or(&unknown);
         match self.test {
             Test::Present => *found != unknown,

@@ -6,7 +6,6 @@
 use crate::Malformed;
 use crate::wire::{Reader, put_blob, put_varint};
 use kraken_model::{Change, Path, Value};
-use std::sync::Arc;
 
 /// Largest transfer, in bytes: about ten thousand values.
 pub const MAX_TRANSFER_BYTES: usize = 1 << 20;
@@ -132,7 +131,7 @@ fn value(
             let zigzag = reader.varint()?;
             Ok(Value::Int((zigzag >> 1) as i64 ^ -((zigzag & 1) as i64)))
         }
-        TEXT => Ok(Value::Text(Arc::from(reader.text(MAX_TRANSFER_BYTES)?))),
+        TEXT => Ok(Value::from(reader.text(MAX_TRANSFER_BYTES)?)),
         LIST => {
             let len = reader.size(*left)?;
             if depth == MAX_LIST_DEPTH {
