@@ -54,7 +54,7 @@ impl Engine {
             return;
         }
         let before = node.state;
-        node.cfg = self.interner.document(cfg);
+        node.cfg = self.interner.with(|interner| interner.document(cfg));
         node.goal = self.set.goal(&node.cfg);
         node.kind = self.learned.kind(&node.cfg, &node.dsc);
         // Whatever failed may have failed because of what was just changed.
@@ -110,7 +110,7 @@ impl Engine {
             {
                 continue;
             }
-            let (path, value) = self.interner.share(path, value);
+            let (path, value) = self.interner.with(|interner| interner.share(path, value));
             node.stale |= bit_of(&self.settings.fresh, path.as_str());
             node.dsc.set(path.clone(), value.clone());
             changes.push(Change { path, value: Some(value) });
@@ -119,7 +119,7 @@ impl Engine {
             return;
         }
         if let Some(node) = self.nodes.get_mut(at) {
-            self.interner.share_shape(&mut node.dsc);
+            self.interner.with(|interner| interner.share_shape(&mut node.dsc));
             node.kind = self.learned.kind(&node.cfg, &node.dsc);
             node.policy = PolicyId::NONE;
         }
@@ -257,7 +257,8 @@ impl Engine {
             is_other_kind |= learned.is_told_by(path);
             match &change.value {
                 Some(value) => {
-                    let (path, value) = interner.share(&change.path, value);
+                    let (path, value) =
+                        interner.with(|interner| interner.share(&change.path, value));
                     node.dsc.set(path, value);
                 }
                 None => {
@@ -267,7 +268,7 @@ impl Engine {
             true
         });
         if node.dsc.len() != values {
-            interner.share_shape(&mut node.dsc);
+            interner.with(|interner| interner.share_shape(&mut node.dsc));
         }
         if is_other_kind {
             node.kind = learned.kind(&node.cfg, &node.dsc);
@@ -342,7 +343,7 @@ impl Engine {
             // What is unknown needs no confirmation.
             node.stale &= !bit_of(&self.settings.fresh, path.as_str());
         }
-        self.interner.share_shape(&mut node.dsc);
+        self.interner.with(|interner| interner.share_shape(&mut node.dsc));
         node.doubt &= self.set.known(node.state);
         forgotten
     }

@@ -1,6 +1,7 @@
 //! The engine: its state, its one entrance, and what can be read from it.
 
 use crate::backoff::{Jitter, pause};
+use crate::common::{Common, Held};
 use crate::experience::Learned;
 use crate::gates::Gates;
 use crate::interner::Interner;
@@ -23,14 +24,14 @@ pub struct Engine {
     pub(crate) set: Arc<ModuleSet>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) nodes: Table,
-    pub(crate) policies: PolicyCache,
+    pub(crate) policies: Held<PolicyCache>,
     /// What mutations cost where nothing failed.
     pub(crate) learned: Learned,
     pub(crate) timers: Timers,
     pub(crate) gates: Gates,
     pub(crate) losses: Losses,
     pub(crate) jitter: Jitter,
-    pub(crate) interner: Interner,
+    pub(crate) interner: Held<Interner>,
     /// The freeze of everything.
     pub(crate) freeze: Option<Mark>,
     pub(crate) is_started: bool,
@@ -115,13 +116,13 @@ impl Engine {
             set,
             registry,
             nodes: Table::default(),
-            policies: PolicyCache::default(),
+            policies: Held::default(),
             learned,
             timers: Timers::default(),
             gates,
             losses: Losses::default(),
             jitter,
-            interner: Interner::default(),
+            interner: Held::default(),
             freeze: None,
             is_started: false,
             is_sweep_due: false,
@@ -132,6 +133,14 @@ impl Engine {
             me: "engine".into(),
             timeout: "timeout".into(),
         }
+    }
+
+    /// The same, one of many in this process.
+    #[must_use]
+    pub fn among(settings: Settings, common: &Common) -> Self {
+        let Common { set, registry, policies, interner } = common.clone();
+        let (policies, interner) = (Held::Common(policies), Held::Common(interner));
+        Self { policies, interner, ..Self::new(settings, set, registry) }
     }
 
     /// Takes one input; what follows from it is added to `out`, in the order in which it is to be
@@ -262,13 +271,13 @@ impl Engine {
     /// What the policy says for a node in a state.
     pub(crate) fn plan(&mut self, at: u32, state: kraken_plan::State) -> Step {
         let policy = self.policy(at);
-        self.policies.next(policy, state).unwrap_or(Step::NoWay)
+        self.policies.with(|policies| policies.next(policy, state)).unwrap_or(Step::NoWay)
     }
 
     /// The mutations from a state to where a node should be, as far as there is a way.
     pub(crate) fn path(&mut self, at: u32, state: kraken_plan::State) -> Vec<MutationId> {
         let policy = self.policy(at);
-        self.policies.path(policy, state)
+        self.policies.with(|policies| policies.path(policy, state))
     }
 
     /// The policy of a node, found anew when what it depends on has changed.
@@ -278,15 +287,15 @@ impl Engine {
         // Asked of every node when its turn comes: telling a hundred thousand that costs have
         // changed would take longer than what follows from it.
         let learned = self.learned.version(node.kind);
-        if node.learned == learned && self.policies.holds(policy) {
+        if node.learned == learned && self.policies.with(|policies| policies.holds(policy)) {
             debug_assert!({
-                let costs = self.costs(node);
-                self.policies.is_for(policy, &self.set, goal, facts, &costs)
+                let (costs, set) = (self.costs(node).into_owned(), &self.set);
+                self.policies.with(|policies| policies.is_for(policy, set, goal, facts, &costs))
             });
             return policy;
         }
-        let costs = self.costs(node).into_owned();
-        let policy = self.policies.find(&self.set, goal, facts, &costs);
+        let (costs, set) = (self.costs(node).into_owned(), &self.set);
+        let policy = self.policies.with(|policies| policies.find(set, goal, facts, &costs));
         if let Some(node) = self.nodes.get_mut(at) {
             node.policy = policy;
             node.learned = learned;

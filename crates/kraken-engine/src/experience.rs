@@ -81,7 +81,8 @@ pub(crate) struct Learned {
 
 #[derive(Clone, Debug, Default)]
 struct Kind {
-    records: BTreeMap<MutationId, Record>,
+    /// In the order of the mutations.
+    records: Vec<(MutationId, Record)>,
     costs: Costs,
     /// How often these costs changed.
     version: u32,
@@ -157,7 +158,9 @@ impl Learned {
 
     /// What is known of a step on a kind; nothing as long as it is too little.
     pub(crate) fn of(&self, kind: KindId, mutation: MutationId) -> Option<Experience> {
-        let record = self.kinds[usize::from(kind.0)].records.get(&mutation)?;
+        let records = &self.kinds[usize::from(kind.0)].records;
+        let at = records.binary_search_by_key(&mutation, |(mutation, _)| *mutation).ok()?;
+        let record = &records[at].1;
         let runs = record.done + record.failed;
         (runs >= MIN_RUNS).then(|| Experience {
             runs,
@@ -236,7 +239,13 @@ impl Learned {
     }
 
     fn record(&mut self, kind: KindId, mutation: MutationId) -> &mut Record {
-        self.kinds[usize::from(kind.0)].records.entry(mutation).or_default()
+        let records = &mut self.kinds[usize::from(kind.0)].records;
+        let at = records.binary_search_by_key(&mutation, |(mutation, _)| *mutation);
+        let at = at.unwrap_or_else(|at| {
+            records.insert(at, (mutation, Record::default()));
+            at
+        });
+        &mut records[at].1
     }
 
     /// Tells the planner, when it is off by too much.

@@ -69,7 +69,7 @@ pub(crate) struct Queue {
 #[derive(Debug)]
 pub(crate) struct Gates {
     limits: Vec<Limit>,
-    /// The limits that each mutation is subject to.
+    /// The limits that each mutation is subject to; nothing where there are no limits.
     of_mutation: Vec<Vec<usize>>,
     /// The limits on how many nodes may be unavailable.
     shares: Vec<usize>,
@@ -87,7 +87,10 @@ impl Gates {
             let is_about = |limit: &usize| limits[*limit].of.is_about(set.mutation(id));
             (0..limits.len()).filter(is_about).collect::<Vec<_>>()
         };
-        let of_mutation = set.mutations().map(|(id, _)| limits_of(id)).collect();
+        let of_mutation = match limits.is_empty() {
+            true => Vec::new(),
+            false => set.mutations().map(|(id, _)| limits_of(id)).collect(),
+        };
         let shares = (0..limits.len()).filter(|l| limits[*l].unavailable.is_some()).collect();
         Self {
             limits,
@@ -152,7 +155,10 @@ impl Gates {
 
     /// The gates that a step for a node with this cfg has to pass.
     fn gates_of(&mut self, mutation: MutationId, id: &NodeId, cfg: &Document) -> Vec<u32> {
-        let limits = std::mem::take(&mut self.of_mutation[usize::from(mutation.0)]);
+        let Some(limits) = self.of_mutation.get_mut(usize::from(mutation.0)) else {
+            return Vec::new();
+        };
+        let limits = std::mem::take(limits);
         let gates = limits.iter().filter_map(|limit| self.gate_of(*limit, id, cfg)).collect();
         self.of_mutation[usize::from(mutation.0)] = limits;
         gates
@@ -255,7 +261,8 @@ impl Gates {
 
     /// Whether a mutation is subject to the limit of a gate.
     pub(crate) fn is_about(&self, gate: u32, mutation: MutationId) -> bool {
-        self.of_mutation[usize::from(mutation.0)].contains(&self.gates[gate as usize].limit)
+        let limits = self.of_mutation.get(usize::from(mutation.0));
+        limits.is_some_and(|limits| limits.contains(&self.gates[gate as usize].limit))
     }
 
     /// Gives back the places of an attempt that has ended.

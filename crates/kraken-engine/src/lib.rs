@@ -25,6 +25,7 @@ mod attempt;
 mod availability;
 mod backoff;
 mod command;
+mod common;
 mod decide;
 mod engine;
 mod experience;
@@ -44,6 +45,7 @@ mod storm;
 mod table;
 mod timers;
 
+pub use common::Common;
 pub use decide::permitted;
 pub use engine::{Counters, Engine, NodeView, Summary};
 pub use experience::{Experience, Lesson};

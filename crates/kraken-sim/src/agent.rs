@@ -65,7 +65,7 @@ impl<A: Application> Fleet<A> {
         let asks = self.plan.bug != Some(Bug::PermissionAssumed);
         let permitted_under = asks.then(|| self.app.permitted_under());
         let settings = Settings { role: Role::Node, permitted_under, ..Settings::default() };
-        let mut engine = Engine::new(settings, Arc::clone(&self.set), Arc::clone(&self.registry));
+        let mut engine = Engine::among(settings, &self.agents);
         engine.step(self.now, Input::Tick, &mut Vec::new());
         seat.agent = Some(Box::new(Agent {
             engine,

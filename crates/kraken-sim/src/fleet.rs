@@ -11,7 +11,7 @@ use crate::parent::Process;
 use crate::plant::Bug;
 use crate::queue::Queue;
 use crate::{Alarm, Random, Violation};
-use kraken_engine::{DispatchId, Failure, Order, Output};
+use kraken_engine::{Common, DispatchId, Failure, Order, Output};
 use kraken_model::{Document, Millis, NodeId, Registry};
 use kraken_plan::ModuleSet;
 use kraken_sync::{Proof, Secret, SessionKeys, Welcome};
@@ -145,6 +145,8 @@ pub(crate) struct Fleet<A: Application> {
     pub(crate) plan: Plan,
     pub(crate) registry: Arc<Registry>,
     pub(crate) set: Arc<ModuleSet>,
+    /// What the engines of all nodes have in common: apart they would take twice the memory.
+    pub(crate) agents: Common,
     /// The names of all modules, in the order of their first mutation.
     pub(crate) modules: Vec<Arc<str>>,
     pub(crate) now: Millis,
@@ -204,6 +206,7 @@ impl<A: Application> Fleet<A> {
         });
         Self {
             random: Random::apart(plan.seed, 2),
+            agents: Common::new(Arc::clone(&set), Arc::clone(&registry)),
             registry,
             set,
             modules,

@@ -17,6 +17,10 @@ const LARGE: usize = 100_000;
 /// Nodes of 100,000 say hello as often as the goal for such fleets says.
 const HELLO: Duration = Duration::from_secs(10);
 
+/// How long each fleet is simulated at least. The more nodes there are, the later the last of them is up:
+/// without this, each of many would be simulated for longer than each of few.
+const LASTS: Millis = Millis(150_000);
+
 /// What this process had of a processor, in seconds (proc(5), schedstat: the first field, in
 /// nanoseconds): what others do on the machine does not count.
 fn processor() -> f64 {
@@ -31,7 +35,7 @@ fn measure(nodes: usize) -> (f64, u64) {
         seed: 1,
         nodes,
         happenings: Vec::new(),
-        faults_end: Millis(2_000),
+        faults_end: LASTS,
         converged_by: Millis(3_600_000),
         is_checked: false,
         bug: None,

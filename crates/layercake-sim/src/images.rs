@@ -3,15 +3,14 @@
 use crate::machine::{Layercake, Machine, Stage, set};
 use crate::power::REASON;
 use crate::services::ImageService;
-use kraken_model::{Change, Document, Path, Value};
+use kraken_model::{Change, Document, Path};
 use kraken_sim::{Deeds, Side, Task};
 use layercake_schema::image_state;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Images that run: their digests, by the names under which they are configured.
-pub(crate) type Running = BTreeMap<Arc<str>, Arc<str>>;
+/// Images that run, in the order of the names under which they are configured: name and digest.
+pub(crate) type Running = Vec<(Arc<str>, Arc<str>)>;
 
 /// The images that a cfg wants.
 pub(crate) fn wanted_images(cfg: &Document) -> Running {
@@ -34,8 +33,8 @@ impl Layercake {
     /// How the images are, or that nobody looks after them.
     pub(crate) fn images_found(&self, machine: &mut Machine) -> Vec<Change> {
         if machine.service != ImageService::Running {
-            let said = std::mem::take(&mut machine.said).into_keys();
-            return said.map(|path| Change::remove(Path::known(&path))).collect();
+            let said = std::mem::take(&mut machine.said);
+            return said.iter().map(|(path, _)| Change::remove(path.clone())).collect();
         }
         let wanted = wanted_images(&machine.cfg);
         let state = match (machine.images.is_empty(), wanted.is_empty()) {
@@ -47,10 +46,9 @@ impl Layercake {
         };
         let mut found = vec![set(image_state::PATH, state)];
         let said = said_of(&machine.images);
-        let gone = machine.said.iter().filter(|(path, _)| !said.contains_key(*path));
-        found.extend(gone.map(|(path, _)| Change::remove(Path::known(path))));
-        found
-            .extend(said.iter().map(|(path, value)| Change::set(Path::known(path), value.clone())));
+        let gone = machine.said.iter().filter(|(path, _)| said.get(path.as_str()).is_none());
+        found.extend(gone.map(|(path, _)| Change::remove(path.clone())));
+        found.extend(said.iter().map(|(path, value)| Change::set(path.clone(), value.clone())));
         machine.said = said;
         if machine.boasts {
             found.push(set(REASON, "a node knows nothing of that"));
@@ -94,12 +92,12 @@ impl Layercake {
     }
 }
 
-/// What a node says of each image that runs, by its address.
-fn said_of(images: &Running) -> BTreeMap<String, Value> {
-    let of_one = |(name, digest): (&Arc<str>, &Arc<str>)| {
-        let state = (format!("images.{name}.state"), "running".into());
-        let digest = (format!("images.{name}.digest"), Value::from(Arc::clone(digest)));
-        [state, digest]
-    };
-    images.iter().flat_map(of_one).collect()
+/// What a node says of each image that runs.
+fn said_of(images: &Running) -> Document {
+    let mut said = Document::new();
+    for (name, digest) in images {
+        said.set(Path::known(&format!("images.{name}.state")), "running");
+        said.set(Path::known(&format!("images.{name}.digest")), Arc::clone(digest));
+    }
+    said
 }

@@ -3,12 +3,11 @@
 use crate::images::{Running, wanted_images};
 use crate::services::ImageService;
 use kraken_engine::{Limit, Role, Scope, Settings};
-use kraken_model::{Change, Document, Path, Registry, Value};
+use kraken_model::{Change, Document, Path, Registry};
 use kraken_plan::service::{SERVICE as SERVICE_MODULE, STOPPED};
 use kraken_plan::{Effect, ModuleSet, Mutation};
 use kraken_sim::{Alarm, Application, Blow, Cadence, Deeds, NODES_PER_RACK, Side, Task, Wish};
 use layercake_schema::{Timing, boot_state, image_state, module, phys_state, run_state};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,7 +77,7 @@ pub struct Machine {
     /// The images that run.
     pub(crate) images: Running,
     /// What the node said last of the images that run.
-    pub(crate) said: BTreeMap<String, Value>,
+    pub(crate) said: Document,
     /// How the service is that looks after them.
     pub(crate) service: ImageService,
     /// Whether an image that was started has ended by itself.
@@ -369,7 +368,7 @@ impl Application for Layercake {
             controller: Controller::Fine,
             is_slow: false,
             images: Running::new(),
-            said: BTreeMap::new(),
+            said: Document::new(),
             service: ImageService::Stopped,
             has_failed: false,
             boasts: self.boasters.is_some_and(|every| node.is_multiple_of(every)),

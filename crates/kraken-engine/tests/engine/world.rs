@@ -4,11 +4,11 @@ use crate::words::*;
 use kraken_engine::{
     Command, DispatchId, Engine, Failure, Input, Order, Output, Role, Settings, Terms,
 };
-use kraken_engine::{Limit, Scope, Share, Storm, What};
+use kraken_engine::{Common, Limit, Scope, Share, Storm, What};
 use kraken_model::{Change, Document, Millis, NodeId, Path};
 use kraken_plan::{Guard, ModuleSet, MutationId};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// What becomes of what a machine is asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +50,8 @@ pub(crate) struct World {
     /// Every input of this run of the engine, and what came of it, for a second engine.
     record: Vec<(Millis, Input, Vec<Output>)>,
 }
+
+static COMMON: LazyLock<Common> = LazyLock::new(|| Common::new(set(), registry()));
 
 /// So tight that whoever kept a place for ever, or waited for a place that is free, would be seen.
 const AT_ONCE: usize = 2;
@@ -188,9 +190,10 @@ impl World {
         }
     }
 
-    /// Same inputs, same outputs.
+    /// Same inputs, same outputs: also of an engine that has policies and words in common with those of
+    /// all other worlds.
     pub(crate) fn replay(&mut self) {
-        let mut engine = Engine::new(settings(self.epoch), set(), registry());
+        let mut engine = Engine::among(settings(self.epoch), &COMMON);
         for (now, input, expected) in self.record.drain(..) {
             let mut out = Vec::new();
             engine.step(now, input, &mut out);
