@@ -1,13 +1,41 @@
-//! The store, as async code uses it: every call runs where blocking is allowed, one at a time.
+//! The store, as async code uses it: every call runs on the store's own thread, one after another.
 
 use kraken_store::{Bounds, Store, StoreError};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
+use tokio::sync::oneshot;
 
 /// A handle on the store, shared by everything that keeps something.
 #[derive(Clone)]
 pub struct Keeper {
-    store: Arc<Mutex<Box<dyn Store>>>,
+    store: Arc<Thread>,
     bounds: Bounds,
+}
+
+/// What is to be done with the store.
+type Work = Box<dyn FnOnce(&mut dyn Store) + Send>;
+
+/// The thread of a store. A store blocks on its disk; one thread of its own, rather than whichever is free,
+/// also keeps what it allocates together.
+struct Thread {
+    /// Nothing once the store is to be closed.
+    work: Option<mpsc::Sender<Work>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Thread {
+    /// The store is closed when the last handle is gone, and may be opened again.
+    fn drop(&mut self) {
+        self.work = None;
+        if let Some(thread) = self.thread.take()
+            && thread.thread().id() != thread::current().id()
+        {
+            // Panics of the work were given back to who asked for it.
+            let _ = thread.join();
+        }
+    }
 }
 
 impl std::fmt::Debug for Keeper {
@@ -18,9 +46,17 @@ impl std::fmt::Debug for Keeper {
 
 impl Keeper {
     /// A handle on a store.
+    ///
+    /// # Panics
+    /// When the system has no thread left.
     #[must_use]
-    pub fn new(store: Box<dyn Store>) -> Self {
-        Self { store: Arc::new(Mutex::new(store)), bounds: Bounds::default() }
+    pub fn new(mut store: Box<dyn Store>) -> Self {
+        let (work, todo) = mpsc::channel::<Work>();
+        let run = move || todo.into_iter().for_each(|work| work(store.as_mut()));
+        let thread = thread::Builder::new().name("store".to_owned()).spawn(run);
+        let thread = thread.unwrap_or_else(|error| panic!("cannot start a thread: {error}"));
+        let thread = Thread { work: Some(work), thread: Some(thread) };
+        Self { store: Arc::new(thread), bounds: Bounds::default() }
     }
 
     /// The same, whose journal is kept within these bounds by the application that is started with
@@ -36,7 +72,8 @@ impl Keeper {
         self.bounds
     }
 
-    /// Does something with the store, on a thread that may block.
+    /// Does something with the store, on a thread that may block. It is done whether or not anybody waits
+    /// for the result.
     ///
     /// # Errors
     /// When the store does.
@@ -44,19 +81,23 @@ impl Keeper {
         &self,
         work: impl FnOnce(&mut dyn Store) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let store = Arc::clone(&self.store);
-        let work = move || {
-            let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
-            work(store.as_mut())
+        let (reply, answer) = oneshot::channel();
+        let work = move |store: &mut dyn Store| {
+            let done = catch_unwind(AssertUnwindSafe(|| work(store)));
+            // Whoever asked may have gone.
+            let _ = reply.send(done);
         };
-        match tokio::task::spawn_blocking(work).await {
-            Ok(result) => result,
-            Err(failed) => match failed.try_into_panic() {
-                // The store panicked: go on as the panic would have.
-                Ok(panic) => std::panic::resume_unwind(panic),
-                // The runtime is being dropped before the work began, and whoever waits here too.
-                Err(_cancelled) => std::future::pending().await,
-            },
+        if let Some(queue) = &self.store.work {
+            // The thread ends with this handle, not before.
+            let _ = queue.send(Box::new(work));
+        }
+        match answer.await {
+            Ok(Ok(result)) => result,
+            // The store panicked: go on as the panic would have.
+            Ok(Err(panic)) => resume_unwind(panic),
+            Err(_) => {
+                resume_unwind(Box::new("the thread of the store has ended") as Box<dyn Any + Send>)
+            }
         }
     }
 }
@@ -65,31 +106,30 @@ impl Keeper {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use kraken_store::Memory;
+    use kraken_store::{Embedded, Memory};
 
-    #[test]
-    fn work_that_never_began_because_the_runtime_ends_is_no_panic() {
+    #[tokio::test]
+    async fn a_store_that_panics_is_there_for_the_next() {
         let keeper = Keeper::new(Box::new(Memory::default()));
-        let mut runtime = tokio::runtime::Builder::new_current_thread();
-        let runtime = runtime.max_blocking_threads(1).build().unwrap();
-        let (begun, has_begun) = std::sync::mpsc::sync_channel(1);
-        let (release, released) = std::sync::mpsc::sync_channel::<()>(1);
-        let first = keeper.clone();
-        runtime.spawn(async move {
-            let work = move |_: &mut dyn Store| {
-                begun.send(()).unwrap();
-                // Ends with an error when the test is over.
-                let _ = released.recv();
-                Ok(())
-            };
-            first.with(work).await
-        });
-        let second = runtime.spawn(async move { keeper.with(|_| Ok(())).await });
-        runtime.block_on(tokio::task::yield_now());
-        has_begun.recv().unwrap();
-        runtime.shutdown_background();
-        drop(release);
-        let ended = tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(second);
-        assert!(ended.unwrap_err().is_cancelled());
+        let other = keeper.clone();
+        let panics = tokio::spawn(async move { other.with::<()>(|_| panic!("damaged")).await });
+        assert!(panics.await.unwrap_err().is_panic());
+        assert_eq!(keeper.with(|store| store.open_epoch()).await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_was_asked_for_is_done_in_order_although_nobody_waits_and_then_the_store_is_closed()
+     {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store");
+        for round in 1..=20 {
+            let keeper = Keeper::new(Box::new(Embedded::open(&path).unwrap()));
+            let forgotten = keeper.clone();
+            let asked =
+                tokio::spawn(async move { forgotten.with(|store| store.open_epoch()).await });
+            tokio::task::yield_now().await;
+            asked.abort();
+            assert_eq!(keeper.with(|store| store.open_epoch()).await.unwrap(), 2 * round);
+        }
     }
 }
