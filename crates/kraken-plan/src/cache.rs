@@ -4,6 +4,7 @@
 //! variables depends on its own part of these alone, and is shared by all policies that agree on that
 //! part: a fact that changes costs one group a new search, and the others nothing.
 
+use crate::carry::Carry;
 use crate::costs::Costs;
 use crate::group::{Group, Known};
 use crate::policy::{Answers, Step, walk};
@@ -142,6 +143,25 @@ impl PolicyCache {
     fn cached(&self, id: PolicyId) -> Option<&Cached> {
         let slot = self.slots.get(id.slot as usize).filter(|s| s.generation == id.generation);
         slot?.cached.as_ref()
+    }
+
+    /// Goes over to another module set. Policies are made anew when they are asked for, of groups; what was
+    /// found out about the groups that are the same stays.
+    pub fn go_over(&mut self, old: &ModuleSet, new: &ModuleSet) {
+        self.sweep(|_| false);
+        let carry = Carry::new(old, new);
+        let mut groups: Vec<Option<Group>> = self.groups.drain(..).map(Some).collect();
+        for ((group, goal, facts, costs), place) in std::mem::take(&mut self.group_places) {
+            let key = || -> Option<GroupKey> {
+                let (goal, facts) = (carry.goal(goal)?, carry.facts(facts)?);
+                Some((carry.group(group)?, goal, facts, carry.costs(&costs)?))
+            };
+            let group = key().and_then(|key| Some((key, groups[place].take()?.carried(&carry)?)));
+            if let Some((key, group)) = group {
+                self.group_places.insert(key, self.groups.len());
+                self.groups.push(group);
+            }
+        }
     }
 
     /// How many policies are kept.

@@ -75,6 +75,20 @@ impl Costs {
         Self { learned: learned.copied().collect(), corrections: corrections.copied().collect() }
     }
 
+    /// The same of mutations that have other numbers now; nothing when one of them has none.
+    pub(crate) fn renumbered(
+        &self,
+        number: impl Fn(MutationId) -> Option<MutationId>,
+    ) -> Option<Self> {
+        let learned = self.learned.iter().map(|(id, cost)| Some((number(*id)?, *cost)));
+        let corrections = self.corrections.iter().map(|(id, c)| Some((number(*id)?, *c)));
+        let (mut learned, mut corrections): (Vec<_>, Vec<_>) =
+            (learned.collect::<Option<_>>()?, corrections.collect::<Option<_>>()?);
+        learned.sort_by_key(|(id, _)| *id);
+        corrections.sort_by_key(|(id, _)| *id);
+        Some(Self { learned, corrections })
+    }
+
     /// What a mutation costs, in microseconds: one at least, so that no cycle is free and every step
     /// of a way brings its end nearer. Nothing: it is ruled out.
     pub(crate) fn micros(&self, id: MutationId, declared: Duration) -> Option<u64> {

@@ -1,5 +1,6 @@
 //! Groups of variables that mutations tie together: what is known of their states, and when to search.
 
+use crate::carry::Carry;
 use crate::costs::Costs;
 use crate::estimate::Estimate;
 use crate::reach;
@@ -85,6 +86,28 @@ impl Group {
         };
         let moves = set.groups[index].iter().copied().filter_map(possible).flatten().collect();
         Self { mask, goal, moves, known: FxHashMap::default(), estimates: None, visited: 0 }
+    }
+
+    /// The same in another module set that has this group too.
+    pub(crate) fn carried(self, carry: &Carry<'_>) -> Option<Self> {
+        let step = |step: Move| {
+            Some(Move { id: carry.mutation(step.id)?, to: carry.end(step.to)?, ..step })
+        };
+        let known = |(state, known): (State, Known)| {
+            let known = match known {
+                Known::Next(next, cost) => Known::Next(step(next)?, cost),
+                Known::Done | Known::NoWay | Known::TooLarge => known,
+            };
+            Some((carry.state(self.mask, state)?, known))
+        };
+        Some(Self {
+            known: self.known.into_iter().map(known).collect::<Option<_>>()?,
+            moves: self.moves.into_iter().map(step).collect::<Option<_>>()?,
+            mask: carry.mask(self.mask)?,
+            goal: carry.end(self.goal)?,
+            estimates: None,
+            visited: self.visited,
+        })
     }
 
     pub(crate) fn visited(&self) -> usize {

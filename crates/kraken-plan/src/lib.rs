@@ -14,6 +14,7 @@
 //! together are planned apart, and within a group only what can be reached is looked at.
 
 mod cache;
+mod carry;
 mod check;
 mod compile;
 mod costs;

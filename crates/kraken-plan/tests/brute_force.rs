@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used)]
 
 use kraken_model::{Document, Field, Kind, Path, Registry, Schema, Side};
-use kraken_plan::{Context, Costs, Guard, ModuleSet, Mutation, Policy, Step, Test};
+use kraken_plan::{
+    Context, Costs, Guard, ModuleSet, Mutation, Policy, PolicyCache, State, Step, Test,
+};
 use proptest::prelude::*;
 use std::sync::Arc;
 use std::time::Duration;
@@ -103,8 +105,14 @@ fn guard((var, ask): &(usize, Ask)) -> Guard {
 }
 
 fn declare(toys: &[Toy]) -> Arc<ModuleSet> {
+    declare_with(toys, &[])
+}
+
+/// The same, with more variables.
+fn declare_with(toys: &[Toy], more: &[&str]) -> Arc<ModuleSet> {
+    let names = NAMES.iter().chain(more);
     let mut fields: Vec<Field> =
-        NAMES.iter().map(|name| Field::variable(name, &WORDS, "").unwrap()).collect();
+        names.map(|name| Field::variable(name, &WORDS, "").unwrap()).collect();
     for fact in FACTS {
         fields.push(Field::new(fact, Kind::Bool, &[Side::Cfg], "").unwrap());
     }
@@ -294,8 +302,50 @@ fn check(case: &Case) {
     }
 }
 
+/// Goes from some of the mutations to all of them, and a variable in between: what a policy says then is as good
+/// as what one says that never knew another set.
+fn check_going_over(case: &Case, some: &[bool]) {
+    let some = case.toys.iter().zip(some).filter(|(_, is)| **is).map(|(toy, _)| toy.clone());
+    let (old, new) = (declare(&some.collect::<Vec<_>>()), declare_with(&case.toys, &["aa"]));
+    let (cfg, costs) = (cfg(case), Costs::declared());
+    let mut cache = PolicyCache::default();
+    let find = |cache: &mut PolicyCache, set: &Arc<ModuleSet>| {
+        cache.find(set, set.goal(&cfg), set.facts(&cfg, &Document::new()), &costs)
+    };
+    let worlds = VALUES.pow(VARS as u32);
+    let policy = find(&mut cache, &old);
+    for world in (0..worlds).map(world) {
+        cache.next(policy, old.state(&document(&world))).unwrap();
+    }
+    cache.go_over(&old, &new);
+    assert_eq!(cache.next(policy, State::default()), None, "a policy of the old set is noticed");
+    let mut fresh = PolicyCache::default();
+    let (policy, expected) = (find(&mut cache, &new), find(&mut fresh, &new));
+    let facts = new.facts(&cfg, &Document::new());
+    for state in (0..worlds).map(|n| new.state(&document(&world(n)))) {
+        if new.forget(state, facts) != state {
+            continue;
+        }
+        match (cache.next(policy, state).unwrap(), fresh.next(expected, state).unwrap()) {
+            (Step::Take { mutation, cost_to_go, .. }, Step::Take { cost_to_go: cost, .. }) => {
+                assert_eq!(cost_to_go, cost);
+                assert!(new.applies(mutation, state, facts));
+            }
+            (step, other) => assert_eq!(step, other),
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn what_is_carried_over_to_other_modules_is_as_good_as_new(
+        case in case(),
+        some in proptest::collection::vec(proptest::bool::weighted(0.8), 3 + 2 * VARS),
+    ) {
+        check_going_over(&case, &some);
+    }
 
     #[test]
     fn a_policy_is_as_good_as_brute_force(case in case()) {

@@ -207,6 +207,32 @@ fn what_changes_costs_a_new_search_only_where_it_matters() {
 }
 
 #[test]
+fn other_modules_cost_a_new_search_only_where_they_matter() {
+    let old = steps("a", None).into_iter().chain(steps("c", None)).collect();
+    let old = Case::new(&[("a", UXY), ("c", UXY)], old, &[]);
+    // The new variable lies between the old ones, and c can only be moved once it is so far.
+    let ready = Guard::is("b", "Y");
+    let new = steps("a", None).into_iter().chain(steps("c", Some(&ready)));
+    let new = new.chain(steps("b", None)).collect();
+    let new = Case::new(&[("a", UXY), ("b", UXY), ("c", UXY)], new, &[]);
+    let mut cache = PolicyCache::default();
+    let ask = |case: &Case, cache: &mut PolicyCache| {
+        let before = cache.visited();
+        let goal = case.set.goal(&doc(&[("a", "Y"), ("c", "Y")]));
+        let policy = cache.find(&case.set, goal, case.facts, &case.costs);
+        let path = cache.path(policy, case.state(&[]));
+        (path.len(), cache.visited() - before)
+    };
+    assert_eq!(ask(&old, &mut cache), (4, 6));
+    cache.go_over(&old.set, &new.set);
+    assert_eq!(cache.visited(), 3, "what is known of a was carried over");
+    let (steps, visited) = ask(&new, &mut cache);
+    let alone = ask(&new, &mut PolicyCache::default());
+    assert_eq!((steps, visited + 3), alone, "only c is searched, with what it hangs on now");
+    assert_eq!(steps, 6);
+}
+
+#[test]
 fn facts_of_either_document_open_and_close_ways() {
     let mutations = vec![
         moving("asked", "a", "U", "X").requires(Guard::wanted("f", true)),
