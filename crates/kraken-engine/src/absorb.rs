@@ -307,7 +307,7 @@ impl Engine {
         self.say_forgotten(id, &forgotten, out);
     }
 
-    fn say_forgotten(&mut self, id: &NodeId, forgotten: &[Path], out: &mut Vec<Output>) {
+    pub(crate) fn say_forgotten(&mut self, id: &NodeId, forgotten: &[Path], out: &mut Vec<Output>) {
         if forgotten.is_empty() {
             return;
         }
@@ -319,7 +319,7 @@ impl Engine {
 
     /// Goes over to the state that the discovered document says, with new facts if need be, and forgets
     /// what can no longer be known.
-    fn refresh(&mut self, at: u32, said: State, are_facts_new: bool) -> Vec<Path> {
+    pub(crate) fn refresh(&mut self, at: u32, said: State, are_facts_new: bool) -> Vec<Path> {
         let Some(node) = self.nodes.get_mut(at) else { return Vec::new() };
         debug_assert_eq!(said, self.set.state(&node.dsc));
         if are_facts_new {

@@ -14,8 +14,18 @@ impl Engine {
         if limits == self.settings.limits {
             return;
         }
-        self.gates = self.gates.replaced(&limits, &self.set, &mut self.timers);
         self.settings.limits = limits;
+        let queue = self.regate();
+        for at in queue {
+            self.reconsider(at, out);
+        }
+    }
+
+    /// Counts everything anew, at the gates of the present limits and mutations. Gives those who wait, in
+    /// the order of their turns: each has to be looked at.
+    pub(crate) fn regate(&mut self) -> Vec<u32> {
+        let limits = &self.settings.limits;
+        self.gates = self.gates.replaced(limits, &self.set, &mut self.timers);
         let mut queue = Vec::new();
         for at in self.nodes.places() {
             let Some(node) = self.nodes.get_mut(at) else { continue };
@@ -30,9 +40,7 @@ impl Engine {
             self.enrol(at);
         }
         queue.sort_unstable();
-        for (_, at) in queue {
-            self.reconsider(at, out);
-        }
+        queue.into_iter().map(|(_, at)| at).collect()
     }
 
     /// Finds out among whose nodes a node is, after its cfg or the limits have changed.

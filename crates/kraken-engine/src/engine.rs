@@ -162,6 +162,7 @@ impl Engine {
             Input::Finished { id, result } => self.finished(&id, result, out),
             Input::Command { command, by } => self.command(command, by, out),
             Input::Limits(limits) => self.limit(limits, out),
+            Input::Modules { set, registry, by } => self.reform(set, registry, by, out),
             Input::Recall(lessons) => {
                 lessons.into_iter().for_each(|lesson| self.learned.recall(lesson, &self.set));
             }

@@ -204,6 +204,27 @@ impl Learned {
         self.tell(kind, mutation, declared);
     }
 
+    /// Goes over to other numbers of mutations. What was measured of those that there are no longer is
+    /// forgotten.
+    pub(crate) fn renumber(
+        &mut self,
+        set: &ModuleSet,
+        number: impl Fn(MutationId) -> Option<MutationId>,
+    ) {
+        for kind in (0..self.kinds.len() as u16).map(KindId) {
+            let this = &mut self.kinds[usize::from(kind.0)];
+            this.costs = Costs::declared();
+            this.version = this.version.wrapping_add(1);
+            for (id, mut record) in std::mem::take(&mut this.records) {
+                if let Some(id) = number(id) {
+                    record.told_ms = None;
+                    *self.record(kind, id) = record;
+                    self.tell(kind, id, set.mutation(id).cost);
+                }
+            }
+        }
+    }
+
     /// Everything that was measured.
     pub(crate) fn lessons(&self, set: &ModuleSet) -> Vec<Lesson> {
         let nothing = Vec::new();

@@ -1,7 +1,8 @@
 //! What the engine is told.
 
 use crate::{Lesson, Limit, MarkKind, Terms};
-use kraken_model::{Change, Document, NodeId};
+use kraken_model::{Change, Document, NodeId, Registry};
+use kraken_plan::ModuleSet;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
@@ -57,6 +58,15 @@ pub enum Input {
     },
     /// Other limits hold from now on, for what begins from now on. Those who wait keep their turn.
     Limits(Vec<Limit>),
+    /// Other modules and schemas from now on. What cfg says has to fit the new schemas already.
+    Modules {
+        /// What modules can do.
+        set: Arc<ModuleSet>,
+        /// What may stand in a document.
+        registry: Arc<Registry>,
+        /// Who wants that.
+        by: Arc<str>,
+    },
     /// What steps took before a restart ([`Engine::lessons`](crate::Engine::lessons)).
     Recall(Vec<Lesson>),
     /// Time has passed. The first one starts the engine: nothing is dispatched before it, so that

@@ -112,6 +112,13 @@ pub enum What {
         /// How many times, with this one.
         epoch: u64,
     },
+    /// Other modules count from now on.
+    Modules {
+        /// The steps that there are besides now.
+        added: Vec<Arc<str>>,
+        /// The steps that there are no longer.
+        removed: Vec<Arc<str>>,
+    },
     /// The node was put on hold.
     Held {
         /// Why, and until when.
@@ -166,7 +173,7 @@ pub enum What {
 
 impl What {
     /// The names that [`What::name`] gives.
-    pub const NAMES: [&str; 24] = [
+    pub const NAMES: [&str; 25] = [
         "configured",
         "removed",
         "discovered",
@@ -180,6 +187,7 @@ impl What {
         "timed_out",
         "interrupted",
         "started",
+        "modules",
         "held",
         "released",
         "frozen",
@@ -210,6 +218,7 @@ impl What {
             Self::TimedOut { .. } => "timed_out",
             Self::Interrupted { .. } => "interrupted",
             Self::Started { .. } => "started",
+            Self::Modules { .. } => "modules",
             Self::Held { .. } => "held",
             Self::Released => "released",
             Self::Frozen { .. } => "frozen",
@@ -272,6 +281,7 @@ mod tests {
             json!({"what": "timed_out", "mutation": "a.b", "attempt": 1, "answered": true, "failures": 1, "retry_at": 2}),
             json!({"what": "interrupted", "mutation": "a.b", "attempt": 1, "reason": ""}),
             json!({"what": "started", "epoch": 1}),
+            json!({"what": "modules", "added": ["a.b"], "removed": []}),
             json!({"what": "held", "why": "because", "until": 5}),
             json!({"what": "released"}),
             json!({"what": "frozen"}),

@@ -39,6 +39,7 @@ mod marks;
 mod node;
 mod outlook;
 mod output;
+mod reform;
 mod settings;
 mod status;
 mod storm;

@@ -170,6 +170,30 @@ impl Standing {
         }
     }
 
+    /// The same of a step that has another number now; when there is no such step any more, the node has to
+    /// be looked at first.
+    pub(crate) fn renumbered(self, number: impl Fn(MutationId) -> Option<MutationId>) -> Self {
+        let with: fn(MutationId) -> Self = match self {
+            Self::Running(_) => Self::Running,
+            Self::WaitsForNode(_) => Self::WaitsForNode,
+            Self::WaitsForParent(_) => Self::WaitsForParent,
+            Self::Held(_) => Self::Held,
+            Self::Frozen(_) => Self::Frozen,
+            Self::Stale(_) => Self::Stale,
+            Self::Doubtful(_) => Self::Doubtful,
+            Self::Unpermitted(_) => Self::Unpermitted,
+            Self::Resting(_) => Self::Resting,
+            Self::Storm(_) => Self::Storm,
+            Self::Settling(_) => Self::Settling,
+            Self::BackOff(_) => Self::BackOff,
+            Self::Queued(_) => Self::Queued,
+            Self::Loading | Self::Converged | Self::NoWay | Self::TooLarge | Self::Quarantined => {
+                return self;
+            }
+        };
+        self.mutation().and_then(number).map_or(Self::Loading, with)
+    }
+
     /// The step that is next, under way or waited for.
     pub(crate) fn mutation(self) -> Option<MutationId> {
         match self {

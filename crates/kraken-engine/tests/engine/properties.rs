@@ -23,6 +23,7 @@ enum Act {
     Down(usize),
     Up(usize),
     Restart,
+    Drains(bool),
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -43,6 +44,7 @@ fn act() -> impl Strategy<Value = Act> {
         n.clone().prop_map(Act::Down),
         n.prop_map(Act::Up),
         Just(Act::Restart),
+        any::<bool>().prop_map(Act::Drains),
     ]
 }
 
@@ -66,6 +68,7 @@ fn take(world: &mut World, act: Act) {
         Act::Down(n) => world.want(n, doc(&[("phys_state", "OFF")])),
         Act::Up(n) => world.want(n, running()),
         Act::Restart => world.restart(),
+        Act::Drains(is_there) => world.drains(is_there),
     }
 }
 

@@ -19,8 +19,13 @@ const fn seconds_const(n: u64) -> Duration {
 }
 
 pub(crate) fn registry() -> Arc<Registry> {
+    registry_with(&[])
+}
+
+/// The same, with more variables.
+pub(crate) fn registry_with(more: &[Field]) -> Arc<Registry> {
     let text = Kind::Text(Format::Any);
-    let fields = vec![
+    let mut fields = vec![
         Field::variable("phys_state", &["UNKNOWN", "OFF", "ON", "HANG"], "power").unwrap(),
         Field::variable("run_state", &["UNKNOWN", "INIT", "SYNC", "ERROR"], "run").unwrap(),
         Field::variable("image_state", &["UNKNOWN", "IDLE", "ACTIVE"], "image").unwrap(),
@@ -28,6 +33,7 @@ pub(crate) fn registry() -> Arc<Registry> {
         Field::new("location.rack", text.clone(), &[Side::Cfg], "rack").unwrap(),
         Field::new("facts.*", text, &[Side::Cfg, Side::Dsc], "facts").unwrap(),
     ];
+    fields.extend(more.iter().cloned());
     Arc::new(Registry::new(vec![Schema { name: "test".into(), fields }]).unwrap())
 }
 
@@ -79,6 +85,26 @@ pub(crate) fn mutations() -> Vec<Mutation> {
 
 pub(crate) fn set() -> Arc<ModuleSet> {
     Arc::new(ModuleSet::new(&registry(), mutations()).unwrap())
+}
+
+/// The vocabulary with a module more: what runs on a node is drained before its image is stopped.
+pub(crate) fn draining() -> (Arc<Registry>, Arc<ModuleSet>) {
+    // Its address lies between others, so that every bit behind it is another one.
+    let drained = Field::variable("drained", &["UNKNOWN", "NO", "YES"], "drained").unwrap();
+    let registry = registry_with(&[drained]);
+    let drain = |name: &str, from: &str, to: &str| {
+        Mutation::new("drain", name, Context::Child)
+            .moves("drained", from, to)
+            .timeout(seconds(20))
+            .retry(Retry { limit: None, ..RETRY })
+    };
+    let mut all = mutations();
+    let stop = all.iter_mut().find(|mutation| *mutation.name == *"image.stop").unwrap();
+    stop.requires.push(Guard::is("drained", "YES"));
+    // In front of all others, so that every number is another one.
+    all.splice(0..0, [drain("look", "UNKNOWN", "NO").or_finds("YES"), drain("empty", "NO", "YES")]);
+    let set = ModuleSet::new(&registry, all).unwrap();
+    (registry, Arc::new(set))
 }
 
 pub(crate) fn node(name: &str) -> NodeId {
@@ -148,6 +174,15 @@ impl Bench {
     pub(crate) fn fails(&mut self, order: &Order, reason: &str, permanent: bool) -> Vec<Output> {
         let result = Err(Failure { reason: reason.into(), permanent });
         self.input(Input::Finished { id: order.id.clone(), result })
+    }
+
+    /// Goes over to other modules.
+    pub(crate) fn goes_over(
+        &mut self,
+        (registry, set): (Arc<Registry>, Arc<ModuleSet>),
+    ) -> Vec<Output> {
+        self.set = Arc::clone(&set);
+        self.input(Input::Modules { set, registry, by: "operator".into() })
     }
 
     /// Lets time pass until the engine has something to say, or waits for nothing any more.

@@ -5,8 +5,8 @@ use kraken_engine::{
     Command, DispatchId, Engine, Failure, Input, Order, Output, Role, Settings, Terms,
 };
 use kraken_engine::{Common, Limit, Scope, Share, Storm, What};
-use kraken_model::{Change, Document, Millis, NodeId, Path};
-use kraken_plan::{Guard, ModuleSet, MutationId};
+use kraken_model::{Change, Document, Millis, NodeId, Path, Registry};
+use kraken_plan::{Guard, ModuleSet};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock};
 
@@ -25,7 +25,7 @@ pub(crate) enum Fate {
 
 #[derive(Clone, Debug)]
 enum Event {
-    Lands { node: usize, mutation: MutationId },
+    Lands { node: usize, mutation: Arc<str> },
     Says { id: DispatchId, result: Result<(), Failure> },
 }
 
@@ -33,6 +33,9 @@ pub(crate) struct World {
     pub(crate) engine: Engine,
     pub(crate) now: Millis,
     set: Arc<ModuleSet>,
+    registry: Arc<Registry>,
+    /// What this run of the engine began with.
+    began_with: (Arc<Registry>, Arc<ModuleSet>),
     epoch: u64,
     names: Vec<NodeId>,
     /// What is really so.
@@ -51,7 +54,8 @@ pub(crate) struct World {
     record: Vec<(Millis, Input, Vec<Output>)>,
 }
 
-static COMMON: LazyLock<Common> = LazyLock::new(|| Common::new(set(), registry()));
+static PLAIN: LazyLock<Common> = LazyLock::new(|| Common::new(set(), registry()));
+static DRAINING: LazyLock<(Arc<Registry>, Arc<ModuleSet>)> = LazyLock::new(draining);
 
 /// So tight that whoever kept a place for ever, or waited for a place that is free, would be seen.
 const AT_ONCE: usize = 2;
@@ -72,6 +76,8 @@ impl World {
             engine: Engine::new(settings(1), set(), registry()),
             now: Millis(1_000),
             set: set(),
+            registry: registry(),
+            began_with: (registry(), set()),
             epoch: 1,
             names: (0..nodes).map(|n| node(&format!("n{n}"))).collect(),
             truth: vec![BTreeMap::from([(Path::known("phys_state"), "OFF".into())]); nodes],
@@ -152,7 +158,8 @@ impl World {
     /// Everybody says what they see of a machine.
     pub(crate) fn report(&mut self, n: usize) {
         let mut changes = Vec::new();
-        for variable in ["phys_state", "run_state", "image_state"] {
+        let drained = self.set.variable("drained").map(|_| "drained");
+        for variable in ["phys_state", "run_state", "image_state"].into_iter().chain(drained) {
             let mut value = self.truth[n].get(variable).cloned();
             if self.cut[n] && variable != "phys_state" {
                 let was_up = variable == "run_state" && value.as_deref() == Some("SYNC");
@@ -170,7 +177,9 @@ impl World {
         let kept: Vec<(NodeId, Document)> =
             self.engine.nodes().map(|view| (view.id.clone(), view.dsc.clone())).collect();
         self.epoch += 1;
-        self.engine = Engine::new(settings(self.epoch), Arc::clone(&self.set), registry());
+        self.began_with = (Arc::clone(&self.registry), Arc::clone(&self.set));
+        let (registry, set) = self.began_with.clone();
+        self.engine = Engine::new(settings(self.epoch), set, registry);
         self.in_flight.clear();
         for n in 0..self.names.len() {
             self.want(n, self.wanted[n].clone());
@@ -190,10 +199,24 @@ impl World {
         }
     }
 
+    /// Somebody adds a module, or takes it away again.
+    pub(crate) fn drains(&mut self, is_there: bool) {
+        (self.registry, self.set) = if is_there { DRAINING.clone() } else { (registry(), set()) };
+        let (registry, set) = (Arc::clone(&self.registry), Arc::clone(&self.set));
+        self.input(Input::Modules { set, registry, by: "operator".into() });
+        for n in 0..self.names.len() {
+            self.report(n);
+        }
+    }
+
     /// Same inputs, same outputs: also of an engine that has policies and words in common with those of
     /// all other worlds.
     pub(crate) fn replay(&mut self) {
-        let mut engine = Engine::among(settings(self.epoch), &COMMON);
+        let (registry, set) = self.began_with.clone();
+        let mut engine = match set.variable("drained") {
+            None => Engine::among(settings(self.epoch), &PLAIN),
+            Some(_) => Engine::new(settings(self.epoch), set, registry),
+        };
         for (now, input, expected) in self.record.drain(..) {
             let mut out = Vec::new();
             engine.step(now, input, &mut out);
@@ -272,7 +295,8 @@ impl World {
         let id = order.id.clone();
         match self.fates[n] {
             Fate::Works => {
-                self.later(1_000, Event::Lands { node: n, mutation: order.mutation });
+                let mutation = Arc::clone(&self.set.mutation(order.mutation).name);
+                self.later(1_000, Event::Lands { node: n, mutation });
                 let delay = if self.count.is_multiple_of(2) { 500 } else { 1_500 };
                 self.later(delay, Event::Says { id, result: Ok(()) });
             }
@@ -288,7 +312,9 @@ impl World {
     }
 
     /// Something that was asked for happens on a machine, if it can.
-    fn lands(&mut self, n: usize, id: MutationId) {
+    fn lands(&mut self, n: usize, name: &str) {
+        // Whoever was about to do it may not be there any more.
+        let Some(id) = self.set.mutation_named(name) else { return };
         let mutation = Arc::clone(self.set.mutation(id));
         let is_so = |guard: &Guard| {
             let is = self.truth[n].get(guard.path.as_str()).map(AsRef::as_ref);
@@ -323,8 +349,7 @@ impl World {
                 && self.fates[n] == Fate::Works
                 && !self.cut[n]
             {
-                let id = self.set.mutation_named(&name).unwrap();
-                self.lands(n, id);
+                self.lands(n, &name);
                 has_acted = true;
             }
         }
@@ -346,7 +371,7 @@ impl World {
             self.now = self.now.max(at);
             if event == Some(at) {
                 match self.events.pop_first().unwrap().1 {
-                    Event::Lands { node, mutation } => self.lands(node, mutation),
+                    Event::Lands { node, mutation } => self.lands(node, &mutation),
                     Event::Says { id, result } => self.input(Input::Finished { id, result }),
                 }
             } else {

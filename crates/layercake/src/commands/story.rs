@@ -2,6 +2,7 @@
 
 use crate::show;
 use layercake_server::api::{Cause, Change, Entry, What};
+use std::sync::Arc;
 
 /// What happened, in one line.
 pub(crate) fn words(entry: &Entry) -> String {
@@ -29,6 +30,7 @@ pub(crate) fn words(entry: &Entry) -> String {
         }
         What::Interrupted { mutation, reason, .. } => format!("{mutation} interrupted: {reason}"),
         What::Started { epoch } => format!("the server has started, for the {epoch}. time"),
+        What::Modules { added, removed } => modules(by, added, removed),
         What::Held { terms } => format!("held by {by}{terms}"),
         What::Frozen { terms } => format!("frozen by {by}{terms}: no disruptive step is taken"),
         What::Busy { terms } => format!("in use, says {by}{terms}"),
@@ -58,6 +60,17 @@ fn ended(entry: &Entry) -> String {
         }
         _ => format!("{what} ({})", entry.by),
     }
+}
+
+/// What steps came, and which went.
+fn modules(by: &str, added: &[Arc<str>], removed: &[Arc<str>]) -> String {
+    let list = |verb: &str, names: &[Arc<str>]| {
+        (!names.is_empty()).then(|| format!("{verb} {}", names.join(", ")))
+    };
+    let changes: Vec<_> =
+        [list("with", added), list("without", removed)].into_iter().flatten().collect();
+    let changes = if changes.is_empty() { "no other steps".to_owned() } else { changes.join(", ") };
+    format!("modules read again ({by}): {changes}")
 }
 
 /// What led to it, when that is not told already.
