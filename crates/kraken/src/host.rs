@@ -5,12 +5,14 @@ use crate::health::{Health, ModuleState, ModuleStatus, Pauses};
 use crate::module::{Context, Module};
 use kraken_model::Path;
 use kraken_plan::ModuleSet;
+use kraken_plan::service::SERVICE;
 use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
 
 /// How many discoveries of one module wait for the engine before the module waits too: a part of
 /// the queue, so that one that floods leaves room for the others.
@@ -24,6 +26,8 @@ pub(crate) const GRACE: Duration = Duration::from_secs(5);
 pub(crate) struct Hosted {
     pub(crate) module: Arc<dyn Module>,
     pub(crate) context: Context,
+    /// Cancelled when it has ended.
+    ended: CancellationToken,
 }
 
 /// What belongs to one module, wherever it speaks.
@@ -52,8 +56,20 @@ impl Hosted {
             moves,
             module: Arc::clone(&module),
         };
-        let context = context.at(name, desk);
-        Self { module, context }
+        // It can be stopped alone.
+        let context = Context { stop: context.stop.child_token(), ..context.at(name, desk) };
+        Self { module, context, ended: CancellationToken::new() }
+    }
+
+    /// Whether the planner is in charge of its running.
+    pub(crate) fn is_service(&self) -> bool {
+        self.module.service().is_some() || self.module.name() == SERVICE
+    }
+
+    /// Stops it, and waits until it has ended: another one of its name may follow.
+    pub(crate) async fn stop(&self) {
+        self.context.stop.cancel();
+        self.ended.cancelled().await;
     }
 
     pub(crate) fn status(&self) -> Option<ModuleStatus> {
@@ -63,6 +79,7 @@ impl Hosted {
     /// Runs the module until the application ends; one that panics is started again after a pause.
     /// What it does not say meanwhile is all that is lost: its steps are still taken.
     pub(crate) async fn keep_running(self) {
+        let _ended = self.ended.clone().drop_guard();
         let Some(health) = self.context.health() else { return };
         let stop = self.context.stop.clone();
         let mut pauses = Pauses::default();

@@ -14,6 +14,7 @@
 
 mod chain;
 mod clock;
+mod equipment;
 mod health;
 mod host;
 mod journal;

@@ -1,6 +1,7 @@
 //! The runtime: one engine, the store behind it, and the modules around it.
 
 use crate::clock::Clock;
+use crate::equipment::{Equipment, Present};
 use crate::health::ModuleStatus;
 use crate::host::Hosted;
 use crate::journal::{self, Event, Events, Journal};
@@ -44,9 +45,7 @@ pub struct Kraken {
     views: Arc<Views>,
     keeper: Keeper,
     events: Events,
-    registry: Arc<Registry>,
-    modules: Arc<ModuleSet>,
-    hosted: Arc<[Hosted]>,
+    equipment: Present,
     services: Arc<Services>,
     stop: CancellationToken,
     clock: Clock,
@@ -56,6 +55,7 @@ pub struct Kraken {
 /// The tasks of an application, which end after [`Kraken::stop`].
 pub struct Tasks {
     tasks: JoinSet<()>,
+    modules: Present,
     journal: tokio::task::JoinHandle<()>,
 }
 
@@ -166,8 +166,10 @@ impl Kraken {
 
         let mut tasks = JoinSet::new();
         tasks.spawn(engineer.run(requests_in, discoveries_in));
-        for module in hosted.iter().filter(|hosted| hosted.module.service().is_none()) {
-            tasks.spawn(module.clone().keep_running());
+        let equipment = Equipment { registry, modules, hosted };
+        let present = Present::new(equipment.clone(), context);
+        for module in equipment.hosted.iter().filter(|one| one.module.service().is_none()) {
+            present.run(module);
         }
         for host in hosts {
             tasks.spawn(host.keep());
@@ -177,15 +179,13 @@ impl Kraken {
             views,
             keeper,
             events,
-            registry,
-            modules,
-            hosted,
+            equipment: present.clone(),
             services,
             stop,
             clock,
             in_use,
         };
-        Ok((kraken, Tasks { tasks, journal: journal_task }))
+        Ok((kraken, Tasks { tasks, modules: present, journal: journal_task }))
     }
 
     /// Replaces what nodes should be; `None` takes a node away. Durable when this returns; all of
@@ -212,9 +212,9 @@ impl Kraken {
         writes: Vec<(NodeId, Option<Document>)>,
         by: &str,
     ) -> Result<u64, KrakenError> {
-        let mut invalid = Vec::new();
+        let (mut invalid, registry) = (Vec::new(), self.registry());
         for (node, cfg) in &writes {
-            let found = cfg.iter().flat_map(|cfg| self.registry.validate(Side::Cfg, cfg));
+            let found = cfg.iter().flat_map(|cfg| registry.validate(Side::Cfg, cfg));
             invalid.extend(found.map(|i| (node.clone(), i)));
         }
         if !invalid.is_empty() {
@@ -237,9 +237,10 @@ impl Kraken {
         if self.views.get(node).is_none() {
             return Err(KrakenError::NoNode(node.clone()));
         }
+        let registry = self.registry();
         let check = |change: &Change| {
             let value = change.value.as_ref()?;
-            self.registry.check(Side::Dsc, &change.path, value).err()
+            registry.check(Side::Dsc, &change.path, value).err()
         };
         let invalid: Vec<_> = changes.iter().filter_map(check).map(|i| (node.clone(), i)).collect();
         if !invalid.is_empty() {
@@ -271,9 +272,10 @@ impl Kraken {
             Command::Free { node } => Some((node.clone(), free)),
             _ => None,
         };
+        let registry = self.registry();
         let check = |(node, value): (NodeId, &Arc<str>)| {
             let value = Arc::clone(value).into();
-            Some((node, self.registry.check(Side::Dsc, variable, &value).err()?))
+            Some((node, registry.check(Side::Dsc, variable, &value).err()?))
         };
         let invalid: Vec<_> = commands.iter().filter_map(said).filter_map(check).collect();
         if !invalid.is_empty() {
@@ -315,22 +317,73 @@ impl Kraken {
         &self.views
     }
 
+    /// Other modules and schemas from now on, in place of all but services. Of those that run here, the ones
+    /// that are given again go on; the others are stopped, and new ones started. Steps of modules that are
+    /// there no more are interrupted, and what only they knew is forgotten.
+    ///
+    /// # Errors
+    /// When what a node should be does not fit the new schemas, and then nothing has changed, or the
+    /// application has ended.
+    pub async fn equip(
+        &self,
+        registry: Arc<Registry>,
+        modules: Arc<ModuleSet>,
+        hosted: Vec<Arc<dyn Module>>,
+        by: &str,
+    ) -> Result<(), KrakenError> {
+        // Done to its end, whoever stops waiting for it.
+        let (this, by) = (self.clone(), by.into());
+        let done = tokio::spawn(async move { this.go_over(registry, modules, hosted, by).await });
+        done.await.unwrap_or_else(|failed| match failed.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_cancelled) => Err(KrakenError::Ended),
+        })
+    }
+
+    async fn go_over(
+        &self,
+        registry: Arc<Registry>,
+        modules: Arc<ModuleSet>,
+        hosted: Vec<Arc<dyn Module>>,
+        by: Arc<str>,
+    ) -> Result<(), KrakenError> {
+        let _turn = self.equipment.turn.lock().await;
+        let mut invalid = Vec::new();
+        for (node, view) in self.views.all() {
+            let found = registry.validate(Side::Cfg, &view.cfg);
+            invalid.extend(found.into_iter().map(|i| (node.clone(), i)));
+        }
+        if !invalid.is_empty() {
+            return Err(KrakenError::Invalid(invalid));
+        }
+        let before = self.equipment.get();
+        let after = before.with(registry, modules, hosted, self.equipment.context());
+        for module in before.missing_in(&after) {
+            module.stop().await;
+        }
+        let equipment = after.clone();
+        self.ask(|reply| Request::Equip { equipment, by, reply }).await?;
+        after.missing_in(&before).for_each(|module| self.equipment.run(module));
+        self.equipment.set(after);
+        Ok(())
+    }
+
     /// What may stand in a document.
     #[must_use]
-    pub fn registry(&self) -> &Registry {
-        &self.registry
+    pub fn registry(&self) -> Arc<Registry> {
+        self.equipment.get().registry
     }
 
     /// What the modules can do.
     #[must_use]
-    pub fn modules(&self) -> &ModuleSet {
-        &self.modules
+    pub fn modules(&self) -> Arc<ModuleSet> {
+        self.equipment.get().modules
     }
 
     /// How the modules are that run here, in the order in which they were given.
     #[must_use]
     pub fn hosted(&self) -> Vec<ModuleStatus> {
-        self.hosted.iter().filter_map(Hosted::status).collect()
+        self.equipment.get().hosted.iter().filter_map(Hosted::status).collect()
     }
 
     /// What the services of a node are that run here: to be told together with whatever makes that known.
@@ -447,6 +500,7 @@ impl Tasks {
                 std::panic::resume_unwind(error.into_panic());
             }
         }
+        self.modules.ended().await;
         if let Err(error) = self.journal.await
             && error.is_panic()
         {

@@ -1,6 +1,7 @@
 //! Whoever turns the engine: brings it what happened, and carries out what it says.
 
 use crate::clock::Clock;
+use crate::equipment::Equipment;
 use crate::host::{Hosted, panic_text};
 use crate::journal::{HAND_OVER, Journal};
 use crate::keeper::Keeper;
@@ -60,6 +61,12 @@ pub(crate) enum Request {
     Outlook {
         reply: oneshot::Sender<(Outlook, u64)>,
     },
+    /// Other modules count from now on.
+    Equip {
+        equipment: Equipment,
+        by: Arc<str>,
+        reply: oneshot::Sender<()>,
+    },
 }
 
 /// How many inputs are taken in a row before requests, time and the end have their turn.
@@ -70,6 +77,17 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 
 /// How often it is kept what steps were found to take: what a crash can cost.
 const LESSONS_EVERY: Duration = Duration::from_secs(60);
+
+/// The modules that run here, by their names, and who takes which mutation, by its number.
+type Crew = (HashMap<Arc<str>, Arc<Hosted>>, Vec<Option<Arc<Hosted>>>);
+
+fn crew(hosted: &[Hosted], modules: &ModuleSet) -> Crew {
+    let named = |h: &Hosted| (Arc::from(h.module.name()), Arc::new(h.clone()));
+    let hosted: HashMap<Arc<str>, Arc<Hosted>> = hosted.iter().map(named).collect();
+    let taker = |(_, mutation): (_, &Arc<Mutation>)| hosted.get(&mutation.module).cloned();
+    let takers = modules.mutations().map(taker).collect();
+    (hosted, takers)
+}
 
 /// A module's attempt that came to its end.
 type Ended = (DispatchId, Result<(), Failure>);
@@ -122,11 +140,8 @@ impl Engineer {
         context: Context,
         modules: Arc<ModuleSet>,
     ) -> Self {
-        let named = |h: &Hosted| (Arc::from(h.module.name()), Arc::new(h.clone()));
-        let hosted: HashMap<Arc<str>, Arc<Hosted>> = hosted.iter().map(named).collect();
-        let taker = |(_, mutation): (_, &Arc<Mutation>)| hosted.get(&mutation.module).cloned();
-        let takers = modules.mutations().map(taker).collect();
         let known = context.views.subscribe();
+        let (hosted, takers) = crew(hosted, &modules);
         Self {
             engine,
             clock,
@@ -203,6 +218,32 @@ impl Engineer {
                 self.step(input).await;
             }
         }
+    }
+
+    /// Goes over to other modules. Everybody looks at every node again: what a node is told may be another
+    /// thing although nothing of it has changed.
+    async fn equip(&mut self, equipment: Equipment, by: Arc<str>) {
+        let Equipment { registry, modules, hosted } = equipment;
+        let before = std::mem::take(&mut self.hosted);
+        (self.hosted, self.takers) = crew(&hosted, &modules);
+        self.modules = Arc::clone(&modules);
+        self.step(Input::Modules { set: modules, registry, by }).await;
+        // Whoever has a step in hand and is no longer there will not say what became of it.
+        let module_of = |hosted: &HashMap<Arc<str>, Arc<Hosted>>, name: &str| {
+            hosted.get(name).map(|hosted| Arc::as_ptr(&hosted.module).cast::<()>())
+        };
+        let is_left = |running: &&Running| {
+            module_of(&before, &running.module) != module_of(&self.hosted, &running.module)
+        };
+        let left: Vec<DispatchId> =
+            self.running.values().filter(is_left).map(|running| running.id.clone()).collect();
+        for id in left {
+            self.running.remove(&id.node).inspect(|running| running.handle.abort());
+            let reason = "its module was replaced by another".to_owned();
+            self.step(Input::Finished { id, result: Err(Failure { reason, permanent: false }) })
+                .await;
+        }
+        self.show_all();
     }
 
     /// Takes up what steps were found to take before the start.
@@ -317,6 +358,11 @@ impl Engineer {
         self.context.views.put(node, view);
     }
 
+    fn show_all(&self) {
+        let all: Vec<NodeId> = self.engine.nodes().map(|n| n.id.clone()).collect();
+        all.iter().for_each(|node| self.show(node));
+    }
+
     async fn request(&mut self, request: Request) {
         match request {
             Request::Configure { writes, at, by, reply } => {
@@ -351,6 +397,10 @@ impl Engineer {
             Request::Outlook { reply } => {
                 let _ = reply.send((self.engine.outlook(), self.revision));
             }
+            Request::Equip { equipment, by, reply } => {
+                self.equip(equipment, by).await;
+                let _ = reply.send(());
+            }
         }
     }
 
@@ -363,8 +413,7 @@ impl Engineer {
                     let freeze = self.engine.summary().freeze;
                     self.frozen = freeze.is_some();
                     self.context.views.set_freeze(freeze);
-                    let all: Vec<NodeId> = self.engine.nodes().map(|n| n.id.clone()).collect();
-                    all.iter().for_each(|node| self.show(node));
+                    self.show_all();
                 }
             }
         }
