@@ -30,6 +30,7 @@ pub(crate) struct Draft {
     variables: Vec<String>,
     root: Node,
     dir: PathBuf,
+    text: String,
 }
 
 /// A file after the second turn.
@@ -44,6 +45,8 @@ pub(crate) struct Declared {
     pub(crate) serve: Option<Program>,
     pub(crate) discover: Option<Discover>,
     pub(crate) additions: Vec<Addition>,
+    /// The file itself.
+    text: String,
 }
 
 /// How a module looks.
@@ -68,6 +71,18 @@ pub(crate) struct Addition {
 }
 
 impl Declared {
+    /// Whether it runs as another one does: it is the same file, and what it asks of nodes before it looks
+    /// means the same.
+    pub(crate) fn runs_as(&self, other: &Self, now: &Registry, then: &Registry) -> bool {
+        let is_same = |guard: &Guard| {
+            let field =
+                |registry: &Registry| Some(registry.field(guard.path.as_str())?.kind.clone());
+            field(now) == field(then)
+        };
+        let mut asked = self.discover.iter().flat_map(|discover| &discover.requires);
+        (&self.name, &self.text) == (&other.name, &other.text) && asked.all(is_same)
+    }
+
     /// Whether the file declares that the value at an address is discovered.
     pub(crate) fn discovers(&self, path: &Address) -> bool {
         self.schema
@@ -95,7 +110,8 @@ impl Draft {
         let variables = fields.iter().map(|(field, _)| field.pattern.to_string()).collect();
         fields.extend(fields::facts(&root, &mut report));
         let dir = file.parent().unwrap_or(Path::new("/")).to_owned();
-        Ok(Self { report, name, at, fields, variables, root, dir })
+        let text = text.to_owned();
+        Ok(Self { report, name, at, fields, variables, root, dir, text })
     }
 
     pub(crate) fn schema(&self) -> Schema {
@@ -137,8 +153,8 @@ impl Draft {
         steps.extend(looks);
         steps.iter_mut().for_each(|step| step.mutation.looks_after = discover.is_some());
         let additions = additions(&self.root, registry, report);
-        let (report, name) = (self.report, self.name);
-        Declared { report, name, schema, steps, serve, discover, additions }
+        let (report, name, text) = (self.report, self.name, self.text);
+        Declared { report, name, schema, steps, serve, discover, additions, text }
     }
 }
 

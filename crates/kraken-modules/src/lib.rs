@@ -26,4 +26,4 @@ mod step;
 #[cfg(feature = "grpc")]
 pub use grpc::proto;
 pub use kraken_yaml::Diagnostic;
-pub use modules::Modules;
+pub use modules::{Modules, Running};

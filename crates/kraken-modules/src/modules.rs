@@ -87,17 +87,30 @@ impl Modules {
     /// of their own have their sockets.
     #[must_use]
     pub fn hosted(&self, registry: &Arc<Registry>, run: &Path) -> Vec<Arc<dyn Module>> {
-        let host = |declared: &Arc<Declared>| -> Arc<dyn Module> {
-            let declared = Arc::clone(declared);
-            #[cfg(feature = "grpc")]
-            if declared.serve.is_some() {
-                return Arc::new(crate::grpc::Grpc::new(declared, run.to_owned()));
-            }
-            #[cfg(not(feature = "grpc"))]
-            let _ = run;
-            Arc::new(Exec(Arc::new(ExecModule::new(declared, Arc::clone(registry)))))
+        self.running(registry, run, None).modules()
+    }
+
+    /// The same, to go over from what ran before: what runs as it would now is taken from there.
+    #[must_use]
+    pub fn running(
+        &self,
+        registry: &Arc<Registry>,
+        run: &Path,
+        before: Option<&Running>,
+    ) -> Running {
+        let present = |declared: &Declared| {
+            let before = before?;
+            let is_it = |(other, _): &&(Arc<Declared>, Arc<dyn Module>)| {
+                declared.runs_as(other, registry, &before.registry)
+            };
+            before.modules.iter().find(is_it).cloned()
         };
-        self.declared.iter().map(host).collect()
+        let host = |declared: &Arc<Declared>| {
+            let new = || (Arc::clone(declared), host(declared, registry, run));
+            present(declared).unwrap_or_else(new)
+        };
+        let modules = self.declared.iter().map(host).collect();
+        Running { modules, registry: Arc::clone(registry) }
     }
 
     /// How many there are.
@@ -111,6 +124,31 @@ impl Modules {
     pub fn is_empty(&self) -> bool {
         self.declared.is_empty()
     }
+}
+
+/// Modules that run, and by which files.
+pub struct Running {
+    modules: Vec<(Arc<Declared>, Arc<dyn Module>)>,
+    registry: Arc<Registry>,
+}
+
+impl Running {
+    /// The modules, to be hosted.
+    #[must_use]
+    pub fn modules(&self) -> Vec<Arc<dyn Module>> {
+        self.modules.iter().map(|(_, module)| Arc::clone(module)).collect()
+    }
+}
+
+fn host(declared: &Arc<Declared>, registry: &Arc<Registry>, run: &Path) -> Arc<dyn Module> {
+    let declared = Arc::clone(declared);
+    #[cfg(feature = "grpc")]
+    if declared.serve.is_some() {
+        return Arc::new(crate::grpc::Grpc::new(declared, run.to_owned()));
+    }
+    #[cfg(not(feature = "grpc"))]
+    let _ = run;
+    Arc::new(Exec(Arc::new(ExecModule::new(declared, Arc::clone(registry)))))
 }
 
 /// The files, in the order of their names.

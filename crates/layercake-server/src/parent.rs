@@ -1,25 +1,26 @@
 //! Everything that runs for the machines of a cluster.
 
+use crate::api::Problem;
 use crate::limits::limits;
 use crate::logs::Logs;
+use crate::server::Declared;
 use crate::told::Told;
 use crate::world::{Machines, Pace, World, WorldError};
 use kraken::{Availability, Keeper, Kraken, KrakenError, Options, Settings, Storm, Tasks};
-use kraken_model::{Path as Address, Registry};
-use kraken_modules::Modules;
+use kraken_model::Path as Address;
+use kraken_modules::{Modules, Running};
 use kraken_plan::{ModuleSet, Mutation};
 use kraken_store::Bounds;
 use layercake_config::{Cluster, Settings as ClusterSettings};
 use layercake_image::ImageStore;
 use layercake_schema::{Timing, image_state};
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// What is needed to start.
 pub(crate) struct Setup<'a> {
     pub(crate) cluster: &'a Cluster,
-    pub(crate) registry: Arc<Registry>,
-    pub(crate) modules: &'a Modules,
+    pub(crate) declared: Arc<Declared>,
     pub(crate) keeper: Keeper,
     pub(crate) images: ImageStore,
     pub(crate) run: &'a Path,
@@ -50,31 +51,45 @@ pub(crate) struct Parent {
     pub(crate) machines: Box<dyn Machines>,
     pub(crate) logs: Arc<Logs>,
     settings: ClusterSettings,
+    /// What nodes are told.
+    told: Arc<RwLock<Told>>,
+    /// Where the sockets of modules are.
+    run: PathBuf,
+    /// The modules out of process.
+    running: Mutex<Running>,
     tasks: Mutex<Option<Tasks>>,
 }
 
 impl Parent {
     /// Starts it all: nodes that were known are adopted, machines are answered.
     pub(crate) async fn start(setup: Setup<'_>) -> Result<Self, ParentError> {
-        let Setup { cluster, registry, keeper, images, world, .. } = setup;
+        let Setup { cluster, declared, keeper, images, world, .. } = setup;
+        let registry = Arc::clone(&declared.registry);
         let settings = &cluster.settings;
         let keeper = keeper.bounded(journal_bounds(settings));
         let pace = world.pace();
-        let modules = module_set(&registry, setup.modules, settings, pace)?;
+        let modules = module_set(&declared, settings, pace)?;
         let logs = Arc::new(Logs::new());
-        let (told, printed) = (Told::new(Arc::clone(&registry), &modules)?, Arc::clone(&logs));
+        let printed = Arc::clone(&logs);
+        let told = Told::new(Arc::clone(&registry), &modules)?;
+        let told = Arc::new(RwLock::new(told));
+        let tells = Arc::clone(&told);
         let machines = crate::world::Setup {
             cluster,
             registry: Arc::clone(&registry),
             keeper: keeper.clone(),
             images,
-            told: Arc::new(move |view| told.cfg(view)),
+            told: Arc::new(move |view| {
+                tells.read().unwrap_or_else(PoisonError::into_inner).cfg(view)
+            }),
             on_log: Arc::new(move |node, stream, line| printed.add(node, stream, line)),
         };
         let machines = world.start(machines).await?;
 
+        let run = setup.run.join("modules");
+        let running = declared.modules.running(&registry, &run, None);
         let mut hosted = machines.hosted();
-        hosted.extend(setup.modules.hosted(&registry, &setup.run.join("modules")));
+        hosted.extend(running.modules());
         let options = Options {
             registry,
             modules: Arc::new(modules),
@@ -90,8 +105,43 @@ impl Parent {
             machines,
             logs,
             settings: settings.clone(),
+            told,
+            run,
+            running: Mutex::new(running),
             tasks: Mutex::new(Some(tasks)),
         })
+    }
+
+    /// Goes over to other modules out of process.
+    pub(crate) async fn equip(
+        &self,
+        declared: &Declared,
+        pace: Pace,
+        by: &str,
+    ) -> Result<(), Problem> {
+        let unusable = |error: ParentError| Problem::internal("the modules cannot be used", &error);
+        let set = module_set(declared, &self.settings, pace).map_err(unusable)?;
+        let registry = Arc::clone(&declared.registry);
+        let told = Told::new(Arc::clone(&registry), &set);
+        let told = told.map_err(|error| unusable(error.into()))?;
+        let running = {
+            let before = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+            declared.modules.running(&registry, &self.run, Some(&before))
+        };
+        let mut hosted = self.machines.hosted();
+        hosted.extend(running.modules());
+        // Nodes are told by the new rules before anything follows from the new modules.
+        let before = self.tell(told);
+        if let Err(error) = self.kraken.equip(registry, Arc::new(set), hosted, by).await {
+            self.tell(before);
+            return Err(error.into());
+        }
+        *self.running.lock().unwrap_or_else(PoisonError::into_inner) = running;
+        Ok(())
+    }
+
+    fn tell(&self, told: Told) -> Told {
+        std::mem::replace(&mut self.told.write().unwrap_or_else(PoisonError::into_inner), told)
     }
 
     /// What a person should know about a cluster file that is applied to what runs.
@@ -123,13 +173,12 @@ impl Parent {
 /// Every mutation, with those of the modules out of process; what their authors may not have meant
 /// is said.
 fn module_set(
-    registry: &Registry,
-    modules: &Modules,
+    declared: &Declared,
     settings: &ClusterSettings,
     pace: Pace,
 ) -> Result<ModuleSet, ParentError> {
-    let mutations = mutations(modules, &settings.timing, pace);
-    let set = ModuleSet::new(registry, mutations).map_err(|problems| {
+    let mutations = mutations(&declared.modules, &settings.timing, pace);
+    let set = ModuleSet::new(&declared.registry, mutations).map_err(|problems| {
         let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
         ParentError::Mutations(lines.join("; "))
     })?;

@@ -47,7 +47,7 @@ impl App {
     }
 
     fn modules(&self, timing: &Timing) -> Result<ModuleSet, Problem> {
-        ModuleSet::new(self.registry(), self.mutations(timing)).map_err(|problems| {
+        ModuleSet::new(&self.registry(), self.mutations(timing)).map_err(|problems| {
             let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
             let title = "the mutations cannot be used";
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, title, problems.join("; "))
@@ -60,7 +60,7 @@ impl App {
         look: impl FnOnce(&ModuleSet) -> Result<T, Problem>,
     ) -> Result<T, Problem> {
         match self.kraken() {
-            Ok(kraken) => look(kraken.modules()),
+            Ok(kraken) => look(&kraken.modules()),
             Err(_) => look(&self.modules(&Timing::default())?),
         }
     }

@@ -101,6 +101,24 @@ pub enum ServerError {
     Minos(#[from] BootFileError),
 }
 
+/// Something in files is wrong: what, where, and what to do about it.
+fn unprocessable(title: &'static str, detail: &str, wrong: &[Diagnostic]) -> Problem {
+    let errors = wrong.iter().map(ToString::to_string).collect();
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, title, detail).with_errors(errors)
+}
+
+/// Modules that cannot be used.
+fn refused(error: ServerError) -> Problem {
+    match error {
+        ServerError::Modules { dir, wrong } => {
+            let detail =
+                format!("{}: {} mistakes, so nothing was changed", dir.display(), wrong.len());
+            unprocessable("the modules were refused", &detail, &wrong)
+        }
+        error => Problem::internal("the modules cannot be read", &error),
+    }
+}
+
 fn lines(wrong: &[Diagnostic]) -> String {
     let lines: Vec<String> = wrong.iter().map(ToString::to_string).collect();
     lines.join("\n")
@@ -113,12 +131,17 @@ pub(crate) struct Kept {
     pub(crate) text: String,
 }
 
+/// What may stand in a document, and the modules out of process that were read with it.
+pub(crate) struct Declared {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) modules: Modules,
+}
+
 /// What the API answers from.
 pub(crate) struct App {
     config: Config,
     world: Arc<dyn World>,
-    registry: Arc<Registry>,
-    modules: Modules,
+    declared: RwLock<Arc<Declared>>,
     keeper: Keeper,
     pub(crate) images: ImageStore,
     applying: tokio::sync::Mutex<()>,
@@ -155,15 +178,14 @@ impl Server {
             make_private(path)
                 .map_err(|source| ServerError::Directory { path: path.clone(), source })?;
         }
-        let (registry, modules) = declared(&config.modules)?;
+        let declared = Declared::read(&config.modules)?;
         let store = Embedded::open(config.state.join("kraken.redb"))?;
         let images = ImageStore::open(config.state.join("images"))?;
         let listeners = Listeners::open(&config.api_socket, config.api_listen).await?;
         let address = listeners.address().unwrap_or(config.api_listen);
         let app = Arc::new(App {
             world,
-            registry,
-            modules,
+            declared: RwLock::new(Arc::new(declared)),
             keeper: Keeper::new(Box::new(store)),
             images,
             applying: tokio::sync::Mutex::default(),
@@ -252,13 +274,30 @@ impl App {
 
     /// A cluster file, checked.
     pub(crate) fn checked(&self, kept: &Kept) -> Result<Cluster, Problem> {
-        self.read_cluster(kept).map_err(|diagnostics| {
-            let count = diagnostics.len();
-            let errors = diagnostics.iter().map(ToString::to_string).collect();
-            let detail = format!("{count} mistakes, so nothing was changed");
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "the cluster file was refused", detail)
-                .with_errors(errors)
+        self.read_cluster(kept).map_err(|wrong| {
+            let detail = format!("{} mistakes, so nothing was changed", wrong.len());
+            unprocessable("the cluster file was refused", &detail, &wrong)
         })
+    }
+
+    /// Reads the modules out of process again, and goes over to them. Nothing changes unless all of them are
+    /// good, and the cluster file that counts fits them.
+    pub(crate) async fn read_modules(&self, by: &str) -> Result<(), Problem> {
+        let _turn = self.applying().await;
+        let declared = Declared::read(&self.config.modules).map_err(refused)?;
+        let not_read = |error: StoreError| Problem::internal("cannot read what is kept", &error);
+        if let Some(kept) = self.kept_cluster().await.map_err(not_read)? {
+            self.read_cluster_with(&declared, &kept).map_err(|wrong| {
+                let detail = "the cluster file that counts does not fit these modules, so nothing was changed";
+                unprocessable("the modules were refused", detail, &wrong)
+            })?;
+        }
+        let declared = Arc::new(declared);
+        if let Some(parent) = self.parent.get() {
+            parent.equip(&declared, self.pace(), by).await?;
+        }
+        *self.declared.write().unwrap_or_else(PoisonError::into_inner) = declared;
+        Ok(())
     }
 
     /// What applying a cluster would write, and what that changes.
@@ -315,7 +354,11 @@ impl App {
 
     /// Every mutation that there is.
     pub(crate) fn mutations(&self, timing: &Timing) -> Vec<kraken_plan::Mutation> {
-        crate::parent::mutations(&self.modules, timing, self.pace())
+        self.mutations_of(&self.declared(), timing)
+    }
+
+    fn mutations_of(&self, declared: &Declared, timing: &Timing) -> Vec<kraken_plan::Mutation> {
+        crate::parent::mutations(&declared.modules, timing, self.pace())
     }
 
     /// How fast time passes for the machines.
@@ -324,8 +367,13 @@ impl App {
     }
 
     /// What may stand in a document.
-    pub(crate) fn registry(&self) -> &Registry {
-        &self.registry
+    pub(crate) fn registry(&self) -> Arc<Registry> {
+        Arc::clone(&self.declared().registry)
+    }
+
+    /// What is declared now.
+    pub(crate) fn declared(&self) -> Arc<Declared> {
+        Arc::clone(&self.declared.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Starts everything that machines need, the first time there is a cluster.
@@ -333,8 +381,7 @@ impl App {
         let start = || async {
             let setup = Setup {
                 cluster,
-                registry: Arc::clone(&self.registry),
-                modules: &self.modules,
+                declared: self.declared(),
                 keeper: self.keeper.clone(),
                 images: self.images.clone(),
                 run: &self.config.run,
@@ -347,12 +394,20 @@ impl App {
     }
 
     fn read_cluster(&self, kept: &Kept) -> Result<Cluster, Vec<Diagnostic>> {
+        self.read_cluster_with(&self.declared(), kept)
+    }
+
+    pub(crate) fn read_cluster_with(
+        &self,
+        declared: &Declared,
+        kept: &Kept,
+    ) -> Result<Cluster, Vec<Diagnostic>> {
         let makes_up = self.world.makes_up_images();
         let images = crate::images::Lookup { store: &self.images, makes_up };
         // Their times do not matter here, their names do.
-        let steps = self.mutations(&Timing::default());
+        let steps = self.mutations_of(declared, &Timing::default());
         let steps: Vec<&str> = steps.iter().map(|mutation| mutation.name.as_ref()).collect();
-        let registry = &self.registry;
+        let registry = &declared.registry;
         let context = layercake_config::Context { registry, images: &images, steps: &steps };
         layercake_config::parse(&kept.name, &kept.text, &context)
     }
@@ -405,15 +460,17 @@ impl App {
     }
 }
 
-/// What may stand in a document, with what the modules out of process declare.
-fn declared(dir: &Path) -> Result<(Arc<Registry>, Modules), ServerError> {
-    let mut schemas = layercake_schema::schemas();
-    // Their times do not matter here, their names do.
-    let mutations = layercake_schema::mutations(&Timing::default());
-    let modules = Modules::read(dir, &schemas, &mutations)
-        .map_err(|wrong| ServerError::Modules { dir: dir.to_owned(), wrong })?;
-    schemas.extend(modules.schemas());
-    Ok((Arc::new(Registry::new(schemas)?), modules))
+impl Declared {
+    /// What the server declares, with the modules out of process that are in a directory.
+    fn read(dir: &Path) -> Result<Self, ServerError> {
+        let mut schemas = layercake_schema::schemas();
+        // Their times do not matter here, their names do.
+        let mutations = layercake_schema::mutations(&Timing::default());
+        let modules = Modules::read(dir, &schemas, &mutations)
+            .map_err(|wrong| ServerError::Modules { dir: dir.to_owned(), wrong })?;
+        schemas.extend(modules.schemas());
+        Ok(Self { registry: Arc::new(Registry::new(schemas)?), modules })
+    }
 }
 
 /// Makes a directory that only root may look into: it holds keys and tokens.

@@ -58,6 +58,9 @@ pub(crate) enum Verb {
     /// List nodes, images or modules
     #[command(subcommand)]
     Get(Get),
+    /// What takes steps for nodes
+    #[command(subcommand)]
+    Modules(Modules),
     /// Show everything that is known of nodes: wanted beside discovered
     Describe {
         /// Which nodes
@@ -314,6 +317,13 @@ pub(crate) enum Get {
     Images,
     /// List the modules that take steps for nodes, and how each one is
     Modules,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Modules {
+    /// Have the server read the files of modules again, and go over to them: all of them, or none when
+    /// anything is wrong with any
+    Reload,
 }
 
 #[derive(Debug, Args)]

@@ -39,6 +39,7 @@ pub use kraken::{NodePlan, Plan, PlanSummary};
 pub use kraken_model::Change;
 pub use kraken_plan::Graph;
 pub use layercake_image::ImageInfo;
+pub use modules::Reloaded;
 pub use nodes::{Explained, NodeView};
 pub use plan::Planned;
 pub use problem::Problem;
@@ -69,6 +70,7 @@ pub(crate) fn router(app: Arc<App>, more: Router) -> Router {
         .route("/v1/power", post(commands::power))
         .route("/v1/command", post(commands::command))
         .route("/v1/modules", get(modules::list))
+        .route("/v1/modules/reload", post(modules::reload))
         .route("/v1/events", get(events::list))
         .route("/v1/images/{image}", delete(images::remove))
         .layer(DefaultBodyLimit::max(MAX_REQUEST))

@@ -83,7 +83,7 @@ pub(super) async fn list(
     let freeze = app.kraken()?.views().freeze();
     let nodes = asked(&app, &query)?.into_iter().map(|(name, view)| NodeView {
         name,
-        converged: converged(registry, &view.cfg, &view.dsc),
+        converged: converged(&registry, &view.cfg, &view.dsc),
         held: view.held,
         marks: marks(&view, freeze.as_ref()),
         cfg: view.cfg.to_json(),
@@ -108,7 +108,7 @@ async fn past(app: &App, nodes: Option<&str>, at: &str) -> Result<Vec<NodeView>,
         marks.freeze = marks.freeze.or_else(|| then.freeze.clone());
         NodeView {
             name: name.clone(),
-            converged: converged(registry, &past.cfg, &past.dsc),
+            converged: converged(&registry, &past.cfg, &past.dsc),
             held: marks.hold.is_some() || marks.freeze.is_some(),
             marks,
             cfg: past.cfg.to_json(),

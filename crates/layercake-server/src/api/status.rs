@@ -25,7 +25,7 @@ pub(super) async fn get(State(app): State<Arc<App>>) -> Result<Json<Value>, Prob
     }
     let registry = parent.kraken.registry();
     let converged =
-        all.values().filter(|v| super::nodes::converged(registry, &v.cfg, &v.dsc)).count();
+        all.values().filter(|v| super::nodes::converged(&registry, &v.cfg, &v.dsc)).count();
     Ok(Json(json!({
         "version": version,
         "cluster": parent.cluster,

@@ -14,7 +14,7 @@ mod serve;
 mod sim;
 mod story;
 
-use crate::args::{Apply, Cli, Get, Graph, GraphAction, Image, Minos, Terms, Verb};
+use crate::args::{Apply, Cli, Get, Graph, GraphAction, Image, Minos, Modules, Terms, Verb};
 use crate::client::Client;
 use std::error::Error;
 
@@ -40,6 +40,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         }
         Verb::Get(Get::Images) | Verb::Image(Image::List) => image::list(&client, output).await,
         Verb::Get(Get::Modules) => modules::get(&client, output).await,
+        Verb::Modules(Modules::Reload) => modules::reload(&client, output).await,
         Verb::Describe { nodes, at } => {
             nodes::describe(&client, output, &nodes, at.as_deref()).await
         }

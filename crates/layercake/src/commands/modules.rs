@@ -1,15 +1,27 @@
-//! `layercake get modules`.
+//! `layercake get modules`, and `layercake modules reload`.
 
 use super::Failure;
 use crate::args::Output;
 use crate::client::Client;
 use crate::show;
-use layercake_server::api::{ModuleState, ModuleStatus};
+use layercake_server::api::{ModuleState, ModuleStatus, Reloaded};
 
 pub(crate) async fn get(client: &Client, output: Output) -> Result<(), Failure> {
     let modules: Vec<ModuleStatus> = client.get("/v1/modules").await?;
     let names = || modules.iter().map(|module| module.name.clone()).collect();
     show::answer(output, &serde_json::to_value(&modules)?, || table(&modules), names);
+    Ok(())
+}
+
+pub(crate) async fn reload(client: &Client, output: Output) -> Result<(), Failure> {
+    let reloaded: Reloaded = client.post("/v1/modules/reload", "").await?;
+    let Reloaded { modules, findings } = &reloaded;
+    let names = || modules.iter().map(|module| module.name.clone()).collect();
+    let text = || {
+        let findings = findings.iter().map(|found| format!("\nlook at: {}", found.text));
+        table(modules) + &findings.collect::<String>()
+    };
+    show::answer(output, &serde_json::to_value(&reloaded)?, text, names);
     Ok(())
 }
 
