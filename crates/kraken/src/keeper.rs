@@ -3,9 +3,12 @@
 use kraken_store::{Bounds, Store, StoreError};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
+
+/// How many calls wait for the store before those who make them wait too.
+const QUEUE: usize = 64;
 
 /// A handle on the store, shared by everything that keeps something.
 #[derive(Clone)]
@@ -51,8 +54,12 @@ impl Keeper {
     /// When the system has no thread left.
     #[must_use]
     pub fn new(mut store: Box<dyn Store>) -> Self {
-        let (work, todo) = mpsc::channel::<Work>();
-        let run = move || todo.into_iter().for_each(|work| work(store.as_mut()));
+        let (work, mut todo) = mpsc::channel::<Work>(QUEUE);
+        let run = move || {
+            while let Some(work) = todo.blocking_recv() {
+                work(store.as_mut());
+            }
+        };
         let thread = thread::Builder::new().name("store".to_owned()).spawn(run);
         let thread = thread.unwrap_or_else(|error| panic!("cannot start a thread: {error}"));
         let thread = Thread { work: Some(work), thread: Some(thread) };
@@ -72,8 +79,8 @@ impl Keeper {
         self.bounds
     }
 
-    /// Does something with the store, on a thread that may block. It is done whether or not anybody waits
-    /// for the result.
+    /// Does something with the store, on a thread that may block. Once it has its turn it is done whether or not
+    /// anybody waits for the result.
     ///
     /// # Errors
     /// When the store does.
@@ -89,7 +96,7 @@ impl Keeper {
         };
         if let Some(queue) = &self.store.work {
             // The thread ends with this handle, not before.
-            let _ = queue.send(Box::new(work));
+            let _ = queue.send(Box::new(work)).await;
         }
         match answer.await {
             Ok(Ok(result)) => result,

@@ -17,12 +17,16 @@ use kraken_plan::{ModuleSet, Service};
 use kraken_store::{Store, StoreError};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// How many requests and discoveries wait for the engine before those who bring them wait too.
 const QUEUE: usize = 4096;
+
+/// How long whoever reads the journal waits for what is on its way into it.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(1);
 
 /// What an application is made of.
 pub struct Options {
@@ -414,6 +418,7 @@ impl Kraken {
         limit: usize,
         node: Option<NodeId>,
     ) -> Result<Vec<Event>, KrakenError> {
+        self.written().await;
         journal::read(&self.keeper, from, limit, node).await.map_err(KrakenError::Journal)
     }
 
@@ -428,6 +433,7 @@ impl Kraken {
         limit: usize,
         node: Option<NodeId>,
     ) -> Result<Vec<Event>, KrakenError> {
+        self.written().await;
         let events = journal::read_before(&self.keeper, before, limit, node).await;
         events.map_err(KrakenError::Journal)
     }
@@ -437,6 +443,7 @@ impl Kraken {
     /// # Errors
     /// When the journal cannot be read.
     pub async fn first_event(&self, at: Millis) -> Result<u64, KrakenError> {
+        self.written().await;
         let found = self.keeper.with(move |store| store.journal_from(at)).await;
         found.map_err(KrakenError::Journal)
     }
@@ -450,8 +457,7 @@ impl Kraken {
         at: Millis,
         nodes: Option<BTreeSet<NodeId>>,
     ) -> Result<Then, KrakenError> {
-        // What happened just before has to be in the journal.
-        self.ask(|reply| Request::Written { reply }).await?;
+        self.written().await;
         past::at(&self.keeper, at, nodes).await.map_err(KrakenError::Past)
     }
 
@@ -478,6 +484,14 @@ impl Kraken {
     /// Ends the application: no more steps are taken. What runs on the nodes goes on.
     pub fn stop(&self) {
         self.stop.cancel();
+    }
+
+    /// Waits until what happened so far is in the journal: whoever was told that something was done finds it
+    /// there. A store that takes nothing, or an application that has ended, keeps nobody from reading.
+    async fn written(&self) {
+        let written = self.ask(|reply| Request::Written { reply });
+        // Either is no reason not to read.
+        let _ = tokio::time::timeout(WRITTEN_WITHIN, written).await;
     }
 
     async fn ask<T>(

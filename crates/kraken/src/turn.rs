@@ -188,7 +188,13 @@ impl Engineer {
                 _ = lessons.tick() => { self.keep_lessons().await; None }
                 _ = checkpoints.tick(), if self.has_news => { self.checkpoint().await; None }
                 Some(done) = self.attempts.join_next_with_id() => self.finished(done),
-                Some(request) = requests.recv() => { self.request(request).await; None }
+                Some(request) = requests.recv() => {
+                    // What was asked after the end was not asked in time, even if it came in this very moment.
+                    if !stop.is_cancelled() {
+                        self.request(request).await;
+                    }
+                    None
+                }
                 Some(said) = discoveries.recv() => Some(said.into()),
                 () = std::future::ready(()), if !self.entries.is_empty() => {
                     self.hand_over().await;

@@ -171,6 +171,8 @@ impl ServiceHost {
         };
         let is_new = self.life().state != RUNNING;
         self.change(|life| (life.state, life.reason) = (RUNNING, None));
+        // Before anything follows from its running.
+        self.hosted.context.health().inspect(|health| health.running());
         // What it finds from here on is found by one that is known to run.
         self.tell(found).await;
         if is_new {
@@ -180,7 +182,6 @@ impl ServiceHost {
                 (Arc::clone(&self.hosted.module), self.hosted.context.clone());
             context.stop = self.stop.clone();
             self.running.spawn(async move { module.run(context).await });
-            self.hosted.context.health().inspect(|health| health.running());
         }
         Ok(())
     }
