@@ -16,6 +16,9 @@ const MIN_HELLOS: f64 = 100.0;
 /// So many children at a hello every ten seconds take less than half a core.
 const MAX_LOAD: f64 = 0.5;
 
+/// Memory for cfg and dsc of a node.
+const MAX_KIB: f64 = 2.0;
+
 fn run() -> Result<Vec<Row>, Error> {
     let figures = run_in_turn(&[build("layercake-server", "parent_bench")?], RUNS)?;
     let row = |name: &str, figure: &str, by: f64, unit, goal| {
@@ -39,6 +42,13 @@ fn run() -> Result<Vec<Row>, Error> {
         row("wrongly-dead-100000", "wrongly_dead", 1.0, "nodes", Some(Goal::ValueAtMost(0.0)))?,
         row("hellos-lost-100000", "hellos_lost", 1.0, "hellos", None)?,
         row("join-100000", "join", 1.0, "µs of one core", None)?,
+        row(
+            "memory-of-cfg-and-dsc",
+            "memory_of_cfg_and_dsc",
+            1.0,
+            "KiB",
+            Some(Goal::ValueAtMost(MAX_KIB)),
+        )?,
         row("memory-of-engine-and-views", "memory_of_engine_and_views", 1.0, "KiB", None)?,
         row("memory", "memory", 1.0, "KiB", None)?,
     ])

@@ -11,6 +11,7 @@
 
 mod batch;
 mod children;
+mod documents;
 mod echo;
 mod nodes;
 #[path = "../common/obedient.rs"]
@@ -168,12 +169,18 @@ fn main() {
     if arguments.first().is_some_and(|first| first == "children") {
         return children::main();
     }
+    if let [first, count, ..] = &arguments[..]
+        && first == "documents"
+    {
+        return documents::main(count.parse().unwrap());
+    }
     let count = arguments.first().map_or(NODES, |text| text.parse().unwrap());
     let steady = arguments.get(1).map_or(STEADY, |text| Duration::from_secs(text.parse().unwrap()));
     // What the kernel needs for it, in the same run, before anything else is in memory.
     for pairs in (0..3).map(|_| echo::measure()) {
         say("echo", 0, pairs, "1/s");
     }
+    say("memory_of_cfg_and_dsc", count, documents::measure(count) / 1024.0, "KiB");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(measure(count, steady));
 }

@@ -30,7 +30,7 @@ pub(crate) struct Site {
 
 /// Memory of this process that is really there, in bytes (proc(5), statm: the second field, in
 /// pages of 4 KiB).
-fn resident() -> u64 {
+pub(crate) fn resident() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4096
 }
