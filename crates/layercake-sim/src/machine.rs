@@ -268,6 +268,7 @@ impl Application for Layercake {
         let mut settings = Settings::new(epoch, Role::Parent);
         // As the server has it.
         settings.storm.settle = settings.storm.settle.max(self.timing.hello * 3);
+        settings.fresh.push(Path::known(image_state::PATH));
         if self.limits {
             let on = || Scope::Mutation("power.on".into());
             let rack = || Path::known("location.rack");

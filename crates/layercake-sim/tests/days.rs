@@ -67,6 +67,24 @@ fn services_are_started_and_restarted_by_plan_stopped_by_cfg_and_disturb_no_imag
 }
 
 #[test]
+fn swaps_that_end_while_the_parent_is_away_are_not_permitted_again() {
+    let app = Layercake::new(Duration::from_secs(2));
+    let (_, plan) = plan(1, Size(20));
+    let changed = |node| What::Operator(Word::Want(node, Wish::Runs(1)));
+    // Three in each rack are let in at once.
+    let changed = [0, 1, 2, 10, 11, 12].map(|node| (200_000, changed(node)));
+    let away = What::ParentCrash { down: Duration::from_secs(400) };
+    let happenings = changed.into_iter().chain([(202_500, away)]);
+    let happenings = happenings.map(|(at, what)| Happening { at: Millis(at), what }).collect();
+    let plan = Plan { happenings, faults_end: Millis(700_000), trace: usize::MAX, ..plan };
+    let outcome = run(app, plan);
+    assert_eq!(outcome.violation, None);
+    let permitted = |line: &&String| line.contains(": Dispatched { mutation: \"image.swap\"");
+    let permitted = outcome.trace.iter().filter(permitted);
+    assert_eq!(permitted.filter(|line| line.contains(" s  n")).count(), 6);
+}
+
+#[test]
 fn a_fleet_to_which_nothing_happens_runs_within_minutes() {
     let app = Layercake::new(Duration::from_secs(2));
     let (_, plan) = plan(1, Size(20));
