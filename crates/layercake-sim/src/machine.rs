@@ -298,7 +298,8 @@ impl Application for Layercake {
             phys_state::PATH => &["power", "sync"],
             boot_state::PATH => &["boot"],
             run_state::PATH => &["boot", "sync"],
-            "busy" => &["operator"],
+            // The end of a use that was said for a time is found by the engine itself.
+            "busy" => &["operator", "engine"],
             text if text.starts_with("power.") => &["power"],
             // What a node says of itself comes through sync.
             _ if layercake_schema::node_owns(path) => &["sync"],

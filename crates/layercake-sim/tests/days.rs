@@ -84,6 +84,37 @@ fn swaps_that_end_while_the_parent_is_away_are_not_permitted_again() {
     assert_eq!(permitted.filter(|line| line.contains(" s  n")).count(), 6);
 }
 
+/// When the images of the first two nodes are changed, of which one is held and one in use for a
+/// hundred seconds from 200 s on.
+fn changed_at(away: Option<(u64, Duration)>) -> [u64; 2] {
+    let app = Layercake::new(Duration::from_secs(2));
+    let (_, plan) = plan(1, Size(5));
+    let lasts = Some(Duration::from_secs(100));
+    let words = [Word::Hold(0, lasts), Word::Busy(1, lasts)];
+    let words = words.map(|word| (200_000, What::Operator(word)));
+    let wanted = [0, 1].map(|n| (210_000, What::Operator(Word::Want(n, Wish::Runs(1)))));
+    let away = away.map(|(at, down)| (at, What::ParentCrash { down }));
+    let happenings = words.into_iter().chain(wanted).chain(away);
+    let happenings = happenings.map(|(at, what)| Happening { at: Millis(at), what }).collect();
+    let plan = Plan { happenings, faults_end: Millis(700_000), trace: usize::MAX, ..plan };
+    let outcome = run(app, plan);
+    assert_eq!(outcome.violation, None);
+    ["n0", "n1"].map(|node| {
+        let begin = format!("{node}: Dispatched {{ mutation: \"image.swap\"");
+        let line = outcome.trace.iter().find(|line| line.contains(&begin)).unwrap();
+        line.split_whitespace().next().unwrap().split('.').next().unwrap().parse().unwrap()
+    })
+}
+
+#[test]
+fn a_hold_and_a_use_end_in_time_with_nobody_to_end_them_also_after_a_restart() {
+    assert_eq!(changed_at(None), [300, 300]);
+    let restarted = changed_at(Some((250_000, Duration::from_secs(10))));
+    assert_eq!(restarted, [300, 300], "their end is kept with them");
+    let late = changed_at(Some((250_000, Duration::from_secs(200))));
+    assert!(late.iter().all(|at| (450..480).contains(at)), "their end came meanwhile: {late:?}");
+}
+
 #[test]
 fn a_fleet_to_which_nothing_happens_runs_within_minutes() {
     let app = Layercake::new(Duration::from_secs(2));
