@@ -4,7 +4,7 @@
 use crate::fleet::number;
 use crate::happening::Word;
 use crate::period::Period;
-use crate::quota::Quotas;
+use crate::quota::{Member, Quotas, is_available};
 use crate::strikes::Health;
 use crate::{Invariant, Violation};
 use kraken_engine::{DispatchId, Entry, Order, Output, Settings, What, permitted};
@@ -61,8 +61,18 @@ struct Known {
     held: Option<Period>,
     busy: Option<Period>,
     is_adopted: bool,
+    /// Whether it counts as available where limits ask for that.
+    is_available: bool,
     from_node: Stream,
     to_node: Stream,
+}
+
+impl Known {
+    fn member(&self) -> Member<'_> {
+        let counted = self.open.as_ref().map_or(&[][..], |open| &open.counted);
+        let Self { id, cfg, is_available, .. } = self;
+        Member { id, cfg, is_available: *is_available, counted }
+    }
 }
 
 struct Open {
@@ -117,6 +127,7 @@ impl Checker {
             held: None,
             busy: None,
             is_adopted: false,
+            is_available: true,
             from_node: Stream::default(),
             to_node: Stream::default(),
         };
@@ -155,7 +166,7 @@ impl Checker {
             (known.cfg, known.dsc, known.kept) = Default::default();
             (known.observed, known.open, known.announced) = (0, None, None);
             known.interrupted.clear();
-            known.is_adopted = false;
+            (known.is_adopted, known.is_available) = (false, true);
         }
         for n in adopted {
             self.nodes[*n].is_adopted = true;
@@ -290,6 +301,8 @@ impl Checker {
                         Side::Cfg => known.cfg.apply(changes),
                         Side::Dsc => known.dsc.apply(changes),
                     };
+                    let availability = &self.settings.availability;
+                    known.is_available = is_available(availability, &known.cfg, &known.dsc);
                 }
                 Output::Permitted { node } => self.permitted(now, number(node)),
                 Output::Refused { .. } => {}
@@ -365,8 +378,9 @@ impl Checker {
     fn begins(&mut self, now: Millis, n: usize, mutation: MutationId, id: DispatchId) {
         let mutation = Arc::clone(self.set.mutation(mutation));
         let name = &mutation.name;
+        let all = self.nodes.iter().map(Known::member);
+        let counted = self.quotas.enter(now, &mutation, self.nodes[n].member(), all);
         let known = &mut self.nodes[n];
-        let counted = self.quotas.enter(now, &mutation, &known.cfg);
         let is_announced = known.announced.take() == Some((Arc::clone(name), id.attempt));
         let is_held = known.held.is_some_and(|held| held.counts(now));
         let counts = counted.as_ref().map_or_else(|_| Vec::new(), Clone::clone);

@@ -20,6 +20,8 @@ pub enum Bug {
     LimitOffByOne,
     /// Steps follow each other without the pause that a limit says.
     SpacingIgnored,
+    /// However many nodes are unavailable, others are disrupted.
+    ShareIgnored,
     /// A hold is acknowledged and never reaches the engine.
     HoldIgnored,
     /// A hold is forgotten when the parent is started again.
@@ -58,11 +60,12 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::AdoptionGuardOff,
         Self::FreshnessOff,
         Self::LimitOffByOne,
         Self::SpacingIgnored,
+        Self::ShareIgnored,
         Self::HoldIgnored,
         Self::HoldForgotten,
         Self::HoldEndsEarly,
@@ -95,6 +98,7 @@ impl Bug {
                     limit.spacing = std::time::Duration::ZERO;
                 }
             }
+            Self::ShareIgnored => settings.limits.retain(|limit| limit.unavailable.is_none()),
             Self::StormGuardOff => settings.storm.min = usize::MAX,
             _ => {}
         }

@@ -34,7 +34,7 @@ fn late_answers() -> [Happening; 2] {
 fn broken_by(bug: Bug) -> Invariant {
     match bug {
         Bug::AdoptionGuardOff | Bug::FreshnessOff => Invariant::Fresh,
-        Bug::LimitOffByOne | Bug::SpacingIgnored => Invariant::Limits,
+        Bug::LimitOffByOne | Bug::SpacingIgnored | Bug::ShareIgnored => Invariant::Limits,
         Bug::HoldIgnored | Bug::HoldForgotten | Bug::HoldEndsEarly => Invariant::Held,
         Bug::FreezeIgnored => Invariant::Frozen,
         Bug::BusyIgnored => Invariant::Busy,

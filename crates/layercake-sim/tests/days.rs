@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use kraken_model::Millis;
-use kraken_sim::{Blow, Happening, Plan, What, Wish, Word, run};
+use kraken_sim::{Blow, Bug, Happening, Invariant, Plan, What, Wish, Word, run};
 use layercake_sim::{Layercake, Size, plan};
 use std::time::Duration;
 
@@ -88,7 +88,7 @@ fn swaps_that_end_while_the_parent_is_away_are_not_permitted_again() {
 /// hundred seconds from 200 s on.
 fn changed_at(away: Option<(u64, Duration)>) -> [u64; 2] {
     let app = Layercake::new(Duration::from_secs(2));
-    let (_, plan) = plan(1, Size(5));
+    let (_, plan) = plan(1, Size(20));
     let lasts = Some(Duration::from_secs(100));
     let words = [Word::Hold(0, lasts), Word::Busy(1, lasts)];
     let words = words.map(|word| (200_000, What::Operator(word)));
@@ -99,11 +99,14 @@ fn changed_at(away: Option<(u64, Duration)>) -> [u64; 2] {
     let plan = Plan { happenings, faults_end: Millis(700_000), trace: usize::MAX, ..plan };
     let outcome = run(app, plan);
     assert_eq!(outcome.violation, None);
-    ["n0", "n1"].map(|node| {
-        let begin = format!("{node}: Dispatched {{ mutation: \"image.swap\"");
-        let line = outcome.trace.iter().find(|line| line.contains(&begin)).unwrap();
-        line.split_whitespace().next().unwrap().split('.').next().unwrap().parse().unwrap()
-    })
+    [0, 1].map(|n| swapped_at(n, &outcome.trace))
+}
+
+/// When a node was first permitted to change its image, in seconds.
+fn swapped_at(node: usize, trace: &[String]) -> u64 {
+    let begin = format!(" n{node}: Dispatched {{ mutation: \"image.swap\"");
+    let line = trace.iter().find(|line| line.contains(&begin)).unwrap();
+    line.trim_start().split('.').next().unwrap().parse().unwrap()
 }
 
 #[test]
@@ -113,6 +116,27 @@ fn a_hold_and_a_use_end_in_time_with_nobody_to_end_them_also_after_a_restart() {
     assert_eq!(restarted, [300, 300], "their end is kept with them");
     let late = changed_at(Some((250_000, Duration::from_secs(200))));
     assert!(late.iter().all(|at| (450..480).contains(at)), "their end came meanwhile: {late:?}");
+}
+
+#[test]
+fn while_too_many_nodes_are_broken_no_other_is_disrupted_and_then_it_is() {
+    let app = Layercake::new(Duration::from_secs(2));
+    let (_, plan) = plan(1, Size(20));
+    // Four at a time are no storm, and eight of twenty are more than may be unavailable.
+    let lasts = Duration::from_secs(400);
+    let dark = |first| What::Blow { blow: Blow::Power, first, count: 4, lasts };
+    let wanted = What::Operator(Word::Want(15, Wish::Runs(1)));
+    let happenings = [(100_000, dark(0)), (200_000, dark(4)), (300_000, wanted)]
+        .map(|(at, what)| Happening { at: Millis(at), what })
+        .into();
+    let plan = Plan { happenings, faults_end: Millis(700_000), trace: usize::MAX, ..plan };
+    let outcome = run(app.clone(), plan.clone());
+    assert_eq!(outcome.violation, None);
+    let at = swapped_at(15, &outcome.trace);
+    assert!(at >= 500, "no sooner have the first four power: {at}");
+    let unlimited = run(app, Plan { bug: Some(Bug::ShareIgnored), ..plan });
+    assert_eq!(unlimited.violation.unwrap().invariant, Invariant::Limits);
+    assert_eq!(swapped_at(15, &unlimited.trace), 300);
 }
 
 #[test]
