@@ -112,6 +112,10 @@ impl<A: Application> Fleet<A> {
         if !concerns {
             return;
         }
+        if let (What::Free, Some(node)) = (&entry.what, &entry.node) {
+            // The other place where its use stands: what was discovered. That it is free is durable first.
+            self.keep_discovered(number(node));
+        }
         self.disk.marks.ended(entry);
         match &entry.node {
             Some(node) => changed.push(number(node)),

@@ -119,6 +119,13 @@ fn a_hold_and_a_use_end_in_time_with_nobody_to_end_them_also_after_a_restart() {
 }
 
 #[test]
+fn a_use_that_ends_in_the_last_moment_before_a_crash_has_ended_after_it() {
+    let crash = Some((300_100, Duration::from_secs(10)));
+    let changed = changed_at(crash);
+    assert!(changed.iter().all(|at| (300..320).contains(at)), "{changed:?}");
+}
+
+#[test]
 fn while_too_many_nodes_are_broken_no_other_is_disrupted_and_then_it_is() {
     let app = Layercake::new(Duration::from_secs(2));
     let (_, plan) = plan(1, Size(20));
