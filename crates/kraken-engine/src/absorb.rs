@@ -82,7 +82,7 @@ impl Engine {
         let Some(node) = self.nodes.remove(at) else { return };
         self.by_standing[node.standing.kind()] -= 1;
         if let Some(lost_at) = node.lost_at {
-            self.losses.regain(lost_at, at);
+            self.losses.excuse(lost_at, at);
         }
         let removals = |document: &Document| diff(document, &Document::new());
         let changes = removals(&node.cfg);
@@ -373,10 +373,16 @@ impl Engine {
         };
         let wanted = node.cfg.text(path.as_str()).filter(|wanted| **wanted != *variable.values[0]);
         let is_wanted = |state| wanted == Some(variable.value(state).as_ref());
+        if is_wanted(node.state) {
+            self.losses.back(at);
+        }
         if let Some(lost_at) = node.lost_at {
-            if wanted.is_none() || is_wanted(node.state) {
+            if is_wanted(node.state) {
                 node.lost_at = None;
                 self.losses.regain(lost_at, at);
+            } else if wanted.is_none() {
+                node.lost_at = None;
+                self.losses.excuse(lost_at, at);
             }
             return;
         }

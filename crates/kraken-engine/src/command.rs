@@ -74,7 +74,7 @@ impl Engine {
         let lost_at = node.lost_at.take();
         if let Some(lost_at) = lost_at {
             node.passes_storm = true;
-            self.losses.regain(lost_at, at);
+            self.losses.excuse(lost_at, at);
         }
         if was_held || lost_at.is_some() {
             self.note_by(Some(id), What::Released, by, None, out);

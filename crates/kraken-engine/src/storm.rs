@@ -8,6 +8,9 @@ use std::collections::BTreeSet;
 #[derive(Debug, Default)]
 pub(crate) struct Losses {
     lost: BTreeSet<(Millis, u32)>,
+    /// Nodes of the storm that are not back and no longer count as lost, because of what an operator
+    /// said of them: that is no sign that the others come back.
+    excused: BTreeSet<u32>,
     active: bool,
 }
 
@@ -28,6 +31,7 @@ impl Losses {
     }
 
     pub(crate) fn lose(&mut self, at: Millis, node: u32) {
+        self.excused.remove(&node);
         self.lost.insert((at, node));
     }
 
@@ -35,9 +39,23 @@ impl Losses {
         self.lost.remove(&(lost_at, node));
     }
 
+    /// A node is no longer lost, and not back either: nobody wants it back, or an operator let it
+    /// pass.
+    pub(crate) fn excuse(&mut self, lost_at: Millis, node: u32) {
+        if self.lost.remove(&(lost_at, node)) && self.active {
+            self.excused.insert(node);
+        }
+    }
+
+    /// A node has what it lost, if it did.
+    pub(crate) fn back(&mut self, node: u32) {
+        self.excused.remove(&node);
+    }
+
     /// An operator knows better.
     pub(crate) fn forgive(&mut self) {
         self.lost.clear();
+        self.excused.clear();
         self.active = false;
     }
 
@@ -53,12 +71,15 @@ impl Losses {
                 self.lost.remove(&first);
             }
         }
-        let many = self.lost.len() >= settings.min
-            && self.lost.len() * 100 > nodes * settings.share_percent as usize;
+        let away = self.lost.len() + self.excused.len();
+        let many = !self.lost.is_empty()
+            && away >= settings.min
+            && away * 100 > nodes * settings.share_percent as usize;
         if many == self.active {
             return None;
         }
         self.active = many;
+        self.excused.clear();
         Some(if many { Turn::Began } else { Turn::Ended })
     }
 }
@@ -92,5 +113,25 @@ mod tests {
         assert_eq!(losses.judge(Millis(10_000), 5, &settings()), None);
         losses.regain(Millis(0), 0);
         assert_eq!(losses.judge(Millis(10_001), 5, &settings()), Some(Turn::Ended));
+    }
+
+    #[test]
+    fn who_is_excused_is_not_back_and_a_storm_without_anybody_lost_is_over() {
+        let storm = || {
+            let mut losses = Losses::default();
+            (0..2).for_each(|node| losses.lose(Millis(0), node));
+            assert_eq!(losses.judge(Millis(0), 5, &settings()), Some(Turn::Began));
+            losses.excuse(Millis(0), 0);
+            assert_eq!(losses.judge(Millis(1), 5, &settings()), None);
+            losses
+        };
+        let mut losses = storm();
+        losses.back(0);
+        assert_eq!(losses.judge(Millis(2), 5, &settings()), Some(Turn::Ended));
+        let mut losses = storm();
+        losses.excuse(Millis(0), 1);
+        assert_eq!(losses.judge(Millis(2), 5, &settings()), Some(Turn::Ended));
+        losses.lose(Millis(3), 1);
+        assert_eq!(losses.judge(Millis(3), 5, &settings()), None, "that was another storm");
     }
 }

@@ -3,7 +3,8 @@
 
 use crate::fleet::number;
 use crate::happening::Word;
-use crate::quota::Quotas;
+use crate::period::Period;
+use crate::quota::{Member, Quotas, is_available};
 use crate::strikes::Health;
 use crate::{Invariant, Violation};
 use kraken_engine::{DispatchId, Entry, Order, Output, Settings, What, permitted};
@@ -33,7 +34,7 @@ pub(crate) struct Checker {
     started_at: Millis,
     /// The parent reads what was kept: that is not journalled.
     is_loading: bool,
-    frozen_since: Option<Millis>,
+    frozen: Option<Period>,
     quotas: Quotas,
     /// Nodes that were well when they were cut off, by the cut.
     cuts: BTreeMap<usize, BTreeSet<usize>>,
@@ -57,11 +58,21 @@ struct Known {
     /// The step that the journal says begins, and its attempt.
     announced: Option<(Arc<str>, u32)>,
     interrupted: BTreeSet<u32>,
-    held_since: Option<Millis>,
-    busy_since: Option<Millis>,
+    held: Option<Period>,
+    busy: Option<Period>,
     is_adopted: bool,
+    /// Whether it counts as available where limits ask for that.
+    is_available: bool,
     from_node: Stream,
     to_node: Stream,
+}
+
+impl Known {
+    fn member(&self) -> Member<'_> {
+        let counted = self.open.as_ref().map_or(&[][..], |open| &open.counted);
+        let Self { id, cfg, is_available, .. } = self;
+        Member { id, cfg, is_available: *is_available, counted }
+    }
 }
 
 struct Open {
@@ -113,9 +124,10 @@ impl Checker {
             open: None,
             announced: None,
             interrupted: BTreeSet::new(),
-            held_since: None,
-            busy_since: None,
+            held: None,
+            busy: None,
             is_adopted: false,
+            is_available: true,
             from_node: Stream::default(),
             to_node: Stream::default(),
         };
@@ -129,7 +141,7 @@ impl Checker {
             epoch: 0,
             started_at: Millis(0),
             is_loading: false,
-            frozen_since: None,
+            frozen: None,
             cuts: BTreeMap::new(),
             violation: None,
         }
@@ -154,7 +166,7 @@ impl Checker {
             (known.cfg, known.dsc, known.kept) = Default::default();
             (known.observed, known.open, known.announced) = (0, None, None);
             known.interrupted.clear();
-            known.is_adopted = false;
+            (known.is_adopted, known.is_available) = (false, true);
         }
         for n in adopted {
             self.nodes[*n].is_adopted = true;
@@ -192,21 +204,24 @@ impl Checker {
 
     /// An operator was told that it is so.
     pub(crate) fn operator(&mut self, now: Millis, word: Word) {
+        let said = |place: &mut Option<Period>, lasts| {
+            *place = Some(Period::said(*place, now, lasts));
+        };
         match word {
-            Word::Hold(n) => drop(self.nodes[n].held_since.get_or_insert(now)),
+            Word::Hold(n, lasts) => said(&mut self.nodes[n].held, lasts),
             Word::Release(n) => {
-                self.nodes[n].held_since = None;
+                self.nodes[n].held = None;
                 for cut in self.cuts.values_mut() {
                     cut.remove(&n);
                 }
             }
-            Word::Freeze => drop(self.frozen_since.get_or_insert(now)),
+            Word::Freeze(lasts) => said(&mut self.frozen, lasts),
             Word::Thaw => {
-                self.frozen_since = None;
+                self.frozen = None;
                 self.cuts.clear();
             }
-            Word::Busy(n) => drop(self.nodes[n].busy_since.get_or_insert(now)),
-            Word::Free(n) => self.nodes[n].busy_since = None,
+            Word::Busy(n, lasts) => said(&mut self.nodes[n].busy, lasts),
+            Word::Free(n) => self.nodes[n].busy = None,
             Word::Retry(_) | Word::Want(..) => {}
         }
     }
@@ -286,6 +301,8 @@ impl Checker {
                         Side::Cfg => known.cfg.apply(changes),
                         Side::Dsc => known.dsc.apply(changes),
                     };
+                    let availability = &self.settings.availability;
+                    known.is_available = is_available(availability, &known.cfg, &known.dsc);
                 }
                 Output::Permitted { node } => self.permitted(now, number(node)),
                 Output::Refused { .. } => {}
@@ -361,10 +378,11 @@ impl Checker {
     fn begins(&mut self, now: Millis, n: usize, mutation: MutationId, id: DispatchId) {
         let mutation = Arc::clone(self.set.mutation(mutation));
         let name = &mutation.name;
+        let all = self.nodes.iter().map(Known::member);
+        let counted = self.quotas.enter(now, &mutation, self.nodes[n].member(), all);
         let known = &mut self.nodes[n];
-        let counted = self.quotas.enter(now, &mutation, &known.cfg);
         let is_announced = known.announced.take() == Some((Arc::clone(name), id.attempt));
-        let is_held = known.held_since.is_some();
+        let is_held = known.held.is_some_and(|held| held.counts(now));
         let counts = counted.as_ref().map_or_else(|_| Vec::new(), Clone::clone);
         let before = known.open.replace(Open { id, counted: counts });
         if let Some(before) = before {
@@ -392,12 +410,13 @@ impl Checker {
             known.dsc.get(path.as_str()).is_some() && known.observed & 1 << bit == 0
         });
         let is_cut_off = self.cuts.values().any(|cut| cut.contains(&n));
+        let counts = |said: Option<Period>| said.is_some_and(|said| said.counts(now));
         let wrong = if let Some((_, path)) = stale {
             let what = format!("and {path} was not seen since the parent started");
             Some((Invariant::Fresh, what))
-        } else if known.busy_since.is_some() {
+        } else if counts(known.busy) {
             Some((Invariant::Busy, "and it is in use".to_owned()))
-        } else if self.frozen_since.is_some() {
+        } else if counts(self.frozen) {
             Some((Invariant::Frozen, "and everything is frozen".to_owned()))
         } else if known.is_adopted && health.is_as_wanted {
             let what = "and it runs as it should, since before the parent started".to_owned();
@@ -439,12 +458,14 @@ impl Checker {
         if self.wanted(&order.cfg) != known.acknowledged {
             return;
         }
-        let since = |since: Option<Millis>| since.is_some_and(|at| at < known.acknowledged_at);
-        let invariant = if since(known.held_since) {
+        let since = |said: Option<Period>| {
+            said.is_some_and(|said| said.counted_before(known.acknowledged_at, now))
+        };
+        let invariant = if since(known.held) {
             Invariant::Held
-        } else if since(known.busy_since) {
+        } else if since(known.busy) {
             Invariant::Busy
-        } else if since(self.frozen_since) {
+        } else if since(self.frozen) {
             Invariant::Frozen
         } else {
             return;

@@ -1,8 +1,9 @@
 //! What the parent keeps durably, and finds again after a crash.
 
+use crate::marks::KeptMarks;
 use kraken_model::{Document, NodeId};
 use kraken_sync::TokenRecord;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// What is durable. Whatever is in here was there before anybody was told so.
 #[derive(Debug, Default)]
@@ -12,8 +13,7 @@ pub(crate) struct Disk {
     pub(crate) cfg: BTreeMap<usize, Document>,
     /// What was known of nodes, a little stale.
     pub(crate) checkpoint: BTreeMap<usize, Document>,
-    pub(crate) held: BTreeSet<usize>,
-    pub(crate) busy: BTreeSet<usize>,
-    pub(crate) is_frozen: bool,
+    /// What operators said.
+    pub(crate) marks: KeptMarks,
     pub(crate) tokens: BTreeMap<NodeId, TokenRecord>,
 }

@@ -85,16 +85,16 @@ pub struct Noise {
 /// What an operator wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Word {
-    /// That nothing is done to a node.
-    Hold(usize),
+    /// That nothing is done to a node: for so long, or until somebody releases it.
+    Hold(usize, Option<Duration>),
     /// That its hold ends.
     Release(usize),
-    /// That nothing disruptive is done anywhere.
-    Freeze,
+    /// That nothing disruptive is done anywhere: for so long, or until somebody thaws it.
+    Freeze(Option<Duration>),
     /// That a freeze ends.
     Thaw,
-    /// That a node counts as in use.
-    Busy(usize),
+    /// That a node counts as in use: for so long, or until somebody frees it.
+    Busy(usize, Option<Duration>),
     /// That it no longer does.
     Free(usize),
     /// That failures of a node are forgotten.
@@ -178,17 +178,21 @@ fn one(kind: u64, random: &mut Random, day: &Day, left: u64) -> What {
             What::Noise { noise, lasts: long }
         }
         15 => blow(Blow::Service, node, some.min(3), short),
-        _ => What::Operator(word(random, node)),
+        _ => What::Operator(word(random, node, left)),
     }
 }
 
-fn word(random: &mut Random, node: usize) -> Word {
+/// Half of what operators say ends by itself, when `left` milliseconds have passed at the latest:
+/// then nobody has to take it back for everything to become as it should be.
+fn word(random: &mut Random, node: usize, left: u64) -> Word {
+    let lasts = Duration::from_millis(random.within(10_000, 600_000).min(left));
+    let lasts = random.chance(50).then_some(lasts);
     match random.below(16) {
-        0 | 1 => Word::Hold(node),
+        0 | 1 => Word::Hold(node, lasts),
         2 => Word::Release(node),
-        3 => Word::Freeze,
+        3 => Word::Freeze(lasts),
         4 => Word::Thaw,
-        5 | 6 => Word::Busy(node),
+        5 | 6 => Word::Busy(node, lasts),
         7 => Word::Free(node),
         8 => Word::Retry(node),
         9 | 10 => Word::Want(node, Wish::Off),
@@ -241,6 +245,9 @@ mod tests {
                     What::ParentCrash { down } | What::ModuleCrash { down, .. } => *down,
                     What::Blow { lasts, .. } | What::Cut { lasts, .. } => *lasts,
                     What::Noise { lasts, .. } => *lasts,
+                    What::Operator(
+                        Word::Hold(_, lasts) | Word::Freeze(lasts) | Word::Busy(_, lasts),
+                    ) => lasts.unwrap_or_default(),
                     What::AgentCrash { .. } | What::Operator(_) => Duration::ZERO,
                 };
                 assert!(at.plus(lasts) <= day.faults_end, "seed {seed}: {what:?} lasts too long");

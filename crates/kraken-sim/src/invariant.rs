@@ -8,7 +8,8 @@ use std::fmt;
 pub enum Invariant {
     /// No disruptive step without knowledge from after the start of the parent.
     Fresh,
-    /// No step above a limit, and none closer to the one before than a limit says.
+    /// No step above a limit, none closer to the one before than a limit says, and none that makes more
+    /// nodes unavailable than may be.
     Limits,
     /// No step on a node that is held.
     Held,

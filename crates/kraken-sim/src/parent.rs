@@ -7,7 +7,7 @@ use crate::brain::Brain;
 use crate::desk::{RUN_STATE, silence};
 use crate::fleet::{Event, Fleet, number};
 use crate::plant::Bug;
-use kraken_engine::{Command, DispatchId, Engine, Input, Output, Settings, Terms};
+use kraken_engine::{Command, DispatchId, Engine, Input, Output, Settings};
 use kraken_model::{Change, Document, Millis, Side as Doc};
 use kraken_sync::{Parent, ParentInput, ParentSettings, TokenBook};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -155,19 +155,7 @@ impl<A: Application> Fleet<A> {
                 self.step(Input::Restore { node, dsc });
             }
         }
-        if self.plan.bug != Some(Bug::HoldForgotten) {
-            for n in self.disk.held.clone() {
-                let node = self.nodes[n].id.clone();
-                self.command_kept(Command::Hold { node, terms: Terms::default() });
-            }
-        }
-        for n in self.disk.busy.clone() {
-            let node = self.nodes[n].id.clone();
-            self.command_kept(Command::Busy { node, terms: Terms::default() });
-        }
-        if self.disk.is_frozen {
-            self.command_kept(Command::Freeze { node: None, terms: Terms::default() });
-        }
+        self.mark_again();
     }
 
     /// The parent is killed. What its modules asked machines for still happens.
@@ -218,6 +206,7 @@ impl<A: Application> Fleet<A> {
                     changed.push(number(&node));
                 }
                 Output::Journal(entry) => {
+                    self.marked(&entry, &mut changed);
                     self.tell(|_| {
                         let node = entry.node.as_ref().map_or("all", |node| node.as_str());
                         format!("{node}: {:?} by {}", entry.what, entry.by)
@@ -283,21 +272,12 @@ impl<A: Application> Fleet<A> {
 
     /// A command that is durable.
     pub(crate) fn command_kept(&mut self, command: Command) {
-        let concerned: Vec<usize> = match command.node() {
-            Some(node) => vec![number(node)],
-            None => (0..self.nodes.len()).collect(),
+        let command = match self.plan.bug {
+            Some(bug) => bug.spoil_command(command),
+            None => Some(command),
         };
-        let Some(process) = &mut self.process else { return };
-        match command {
-            Command::Freeze { .. } => process.is_frozen = true,
-            Command::Thaw { .. } => process.is_frozen = false,
-            _ => {}
-        }
-        if !self.plan.bug.is_some_and(|bug| bug.swallows(&command)) {
+        if let Some(command) = command {
             self.step(Input::Command { command, by: "operator".into() });
-        }
-        for n in concerned {
-            self.changed(n);
         }
     }
 

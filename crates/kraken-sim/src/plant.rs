@@ -3,7 +3,11 @@
 //! Nothing in engine, planner or sync knows of them. Each spoils what goes into these or comes out
 //! of them, or how they are set up, at the place where the fleet drives them.
 
-use kraken_engine::{Command, Output, Settings, What};
+use kraken_engine::{Command, Output, Settings, Terms, What};
+use kraken_model::Millis;
+
+/// How much too early something ends.
+const EARLY_MS: u64 = 60_000;
 
 /// A bug that can be planted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,10 +20,16 @@ pub enum Bug {
     LimitOffByOne,
     /// Steps follow each other without the pause that a limit says.
     SpacingIgnored,
+    /// However many nodes are unavailable, others are disrupted.
+    ShareIgnored,
     /// A hold is acknowledged and never reaches the engine.
     HoldIgnored,
     /// A hold is forgotten when the parent is started again.
     HoldForgotten,
+    /// A hold ends a minute before its end.
+    HoldEndsEarly,
+    /// What operators said until a time counts for good when the parent is started again.
+    EndForgotten,
     /// A freeze is acknowledged and never reaches the engine.
     FreezeIgnored,
     /// A node in use does not count as such.
@@ -50,13 +60,16 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 22] = [
         Self::AdoptionGuardOff,
         Self::FreshnessOff,
         Self::LimitOffByOne,
         Self::SpacingIgnored,
+        Self::ShareIgnored,
         Self::HoldIgnored,
         Self::HoldForgotten,
+        Self::HoldEndsEarly,
+        Self::EndForgotten,
         Self::FreezeIgnored,
         Self::BusyIgnored,
         Self::StormGuardOff,
@@ -85,6 +98,7 @@ impl Bug {
                     limit.spacing = std::time::Duration::ZERO;
                 }
             }
+            Self::ShareIgnored => settings.limits.retain(|limit| limit.unavailable.is_none()),
             Self::StormGuardOff => settings.storm.min = usize::MAX,
             _ => {}
         }
@@ -108,12 +122,17 @@ impl Bug {
         }
     }
 
-    pub(crate) fn swallows(self, command: &Command) -> bool {
-        match self {
-            Self::HoldIgnored => matches!(command, Command::Hold { .. }),
-            Self::FreezeIgnored => matches!(command, Command::Freeze { .. }),
-            Self::BusyIgnored => matches!(command, Command::Busy { .. }),
-            _ => false,
+    /// What reaches the engine of a command, if anything.
+    pub(crate) fn spoil_command(self, command: Command) -> Option<Command> {
+        match (self, command) {
+            (Self::HoldIgnored, Command::Hold { .. })
+            | (Self::FreezeIgnored, Command::Freeze { .. })
+            | (Self::BusyIgnored, Command::Busy { .. }) => None,
+            (Self::HoldEndsEarly, Command::Hold { node, terms }) => {
+                let until = terms.until.map(|until| Millis(until.0.saturating_sub(EARLY_MS)));
+                Some(Command::Hold { node, terms: Terms { until, ..terms } })
+            }
+            (_, command) => Some(command),
         }
     }
 }

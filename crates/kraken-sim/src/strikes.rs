@@ -3,7 +3,8 @@
 use crate::application::{Application, Blow};
 use crate::fleet::{Event, Fleet};
 use crate::happening::{Noise, What, Word};
-use kraken_engine::{Command, Terms};
+use crate::marks::terms;
+use kraken_engine::Command;
 use std::time::Duration;
 
 /// For how long nothing may have happened to a node for it to count as untouched: longer than any
@@ -145,31 +146,13 @@ impl<A: Application> Fleet<A> {
         }
         let id = |n: usize| self.nodes[n].id.clone();
         let command = match word {
-            Word::Hold(n) => {
-                self.disk.held.insert(n);
-                Command::Hold { node: id(n), terms: Terms::default() }
-            }
-            Word::Release(n) => {
-                self.disk.held.remove(&n);
-                Command::Release { node: id(n) }
-            }
-            Word::Freeze => {
-                self.disk.is_frozen = true;
-                Command::Freeze { node: None, terms: Terms::default() }
-            }
-            Word::Thaw => {
-                self.disk.is_frozen = false;
-                Command::Thaw { node: None }
-            }
+            Word::Hold(n, lasts) => Command::Hold { node: id(n), terms: terms(now, lasts) },
+            Word::Release(n) => Command::Release { node: id(n) },
+            Word::Freeze(lasts) => Command::Freeze { node: None, terms: terms(now, lasts) },
+            Word::Thaw => Command::Thaw { node: None },
             Word::Retry(n) => Command::Retry { node: id(n) },
-            Word::Busy(n) => {
-                self.disk.busy.insert(n);
-                Command::Busy { node: id(n), terms: Terms::default() }
-            }
-            Word::Free(n) => {
-                self.disk.busy.remove(&n);
-                Command::Free { node: id(n) }
-            }
+            Word::Busy(n, lasts) => Command::Busy { node: id(n), terms: terms(now, lasts) },
+            Word::Free(n) => Command::Free { node: id(n) },
             Word::Want(n, wish) => {
                 let cfg = self.app.cfg(n, wish);
                 if let Some(checker) = &mut self.checker {
@@ -179,10 +162,10 @@ impl<A: Application> Fleet<A> {
                 return self.write(n, cfg);
             }
         };
-        self.command_kept(command);
+        self.command(command);
     }
 
-    /// Faults have stopped: what operators held back, they let go again.
+    /// Faults have stopped: what operators held back they let go again, but for what ends by itself.
     pub(crate) fn quiet(&mut self) {
         if self.process.is_none() {
             // It is on its way.
@@ -190,12 +173,8 @@ impl<A: Application> Fleet<A> {
             return;
         }
         self.noise = Noise::default();
-        self.operator(Word::Thaw);
-        for n in self.disk.held.clone() {
-            self.operator(Word::Release(n));
-        }
-        for n in self.disk.busy.clone() {
-            self.operator(Word::Free(n));
+        for word in self.disk.marks.taken_back() {
+            self.operator(word);
         }
     }
 }

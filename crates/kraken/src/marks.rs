@@ -1,7 +1,7 @@
 //! What operators said of nodes, kept so that it counts after a restart too.
 
 use kraken_engine::{Command, Entry, Mark, MarkKind, Terms, What};
-use kraken_model::NodeId;
+use kraken_model::{Millis, NodeId};
 use kraken_store::{Store, StoreError, ValueWrite};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -42,11 +42,20 @@ fn place(kind: MarkKind, node: Option<&NodeId>) -> Place {
 
 impl KeptMarks {
     /// What has to be written for these commands, before they are given to the engine.
-    pub(crate) fn writes(&mut self, commands: &[Command], by: &Arc<str>) -> Vec<ValueWrite> {
+    pub(crate) fn writes(
+        &mut self,
+        commands: &[Command],
+        by: &Arc<str>,
+        now: Millis,
+    ) -> Vec<ValueWrite> {
+        // A use goes when the journal says that its node is free; until then its time is over.
+        let over = Terms { why: None, until: Some(now) };
         let mut writes = Vec::new();
         for command in commands {
             let Some((kind, terms)) = command.mark() else { continue };
             let (namespace, key) = place(kind, command.node());
+            let is_kept_use = namespace == BUSY && self.places.contains(&(namespace, key.clone()));
+            let terms = terms.or(is_kept_use.then_some(&over));
             let value = terms.map(|terms| {
                 let mark = Mark { by: Arc::clone(by), terms: terms.clone() };
                 serde_json::to_vec(&mark).unwrap_or_default()
@@ -112,6 +121,11 @@ impl KeptMarks {
         }
         commands
     }
+}
+
+/// Whether a use is among what is removed.
+pub(crate) fn ends_use(ended: &[ValueWrite]) -> bool {
+    ended.iter().any(|write| write.namespace == BUSY)
 }
 
 /// A mark as it is kept: namespace, key, value.

@@ -75,6 +75,9 @@ const BURST: usize = 256;
 /// How often, at most, discovered documents are checkpointed: how far back a start has to read.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 
+/// How long everything waits for the journal before a use is forgotten.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(1);
+
 /// How often it is kept what steps were found to take: what a crash can cost.
 const LESSONS_EVERY: Duration = Duration::from_secs(60);
 
@@ -115,6 +118,8 @@ pub(crate) struct Engineer {
     marks: KeptMarks,
     /// Of which nodes (`None`: of all) operators have said something in this step.
     marked: Vec<Option<NodeId>>,
+    /// What of that has ended in this step and is to be removed from what is kept.
+    ended: Vec<ValueWrite>,
     frozen: bool,
     /// How many commits of cfg there were.
     pub(crate) revision: u64,
@@ -155,6 +160,7 @@ impl Engineer {
             running: FxHashMap::default(),
             marks: KeptMarks::default(),
             marked: Vec::new(),
+            ended: Vec::new(),
             frozen: false,
             revision: 0,
             outputs: Vec::new(),
@@ -293,6 +299,8 @@ impl Engineer {
         }
         self.outputs = outputs;
         self.show_marked();
+        let ended = std::mem::take(&mut self.ended);
+        self.forget_marks(ended).await;
         if self.entries.len() >= HAND_OVER {
             self.hand_over().await;
         }
@@ -311,9 +319,8 @@ impl Engineer {
                 if marks::concerns(&entry.what) {
                     self.marked.push(entry.node.clone());
                 }
-                let ended = self.marks.ended(&entry);
+                self.ended.extend(self.marks.ended(&entry));
                 self.entries.push(entry);
-                self.forget_marks(ended).await;
             }
             // What is shown of a node is how it is after the whole step: once is enough.
             Output::Changed { node, .. } | Output::Permitted { node } => {
@@ -427,7 +434,7 @@ impl Engineer {
 
     /// What an operator says is still so when the application is started again.
     async fn command(&mut self, commands: Vec<Command>, by: Arc<str>) -> Result<(), KrakenError> {
-        let writes = self.marks.writes(&commands, &by);
+        let writes = self.marks.writes(&commands, &by, self.clock.now());
         if !writes.is_empty() {
             let keep = move |store: &mut dyn Store| store.put_all(&writes);
             self.keeper.with(keep).await.map_err(KrakenError::Keep)?;
@@ -444,9 +451,27 @@ impl Engineer {
         if ended.is_empty() {
             return;
         }
-        if let Err(error) = self.keeper.with(move |store| store.put_all(&ended)).await {
+        // That a node is in use stands in two places: in its mark, and in what was discovered. If the mark
+        // went first, after a crash in between the node would be in use for good and nobody would end it.
+        if marks::ends_use(&ended) && !self.is_written().await {
+            tracing::error!("the journal is far behind: a use ends once more at the next start");
+            return;
+        }
+        let forget = move |store: &mut dyn Store| {
+            store.flush()?;
+            store.put_all(&ended)
+        };
+        if let Err(error) = self.keeper.with(forget).await {
             tracing::error!(%error, "cannot remove what an operator said from what is kept");
         }
+    }
+
+    /// Has the journal write what has happened so far. Whether it did, soon enough.
+    async fn is_written(&mut self) -> bool {
+        self.hand_over().await;
+        let (reply, written) = oneshot::channel();
+        self.journal.tell_written(reply).await;
+        matches!(tokio::time::timeout(WRITTEN_WITHIN, written).await, Ok(Ok(())))
     }
 
     /// Says again what operators said before the start.

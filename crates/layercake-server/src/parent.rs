@@ -215,10 +215,13 @@ fn engine_settings(cluster: &Cluster, pace: Pace) -> Settings {
     // An image that is to be changed serves until then.
     let to_be_changed = (Address::known(image_state::PATH), image_state::UPDATE.into());
     let usual = Settings::default();
+    // A node that was told to change its image before a restart of the server may have done so since.
+    let fresh = usual.fresh.iter().cloned().chain([Address::known(image_state::PATH)]).collect();
     Settings {
         limits: limits(cluster, pace),
         // What steps take is a matter of the hardware.
         kinds: ["platform", "arch"].map(Address::known).into(),
+        fresh,
         storm: Storm { settle, window: pace.here(storm.window), ..storm },
         availability: Availability { as_good: vec![to_be_changed], ..usual.availability.clone() },
         ..usual

@@ -2,7 +2,7 @@
 
 use crate::images::{Running, wanted_images};
 use crate::services::ImageService;
-use kraken_engine::{Limit, Role, Scope, Settings};
+use kraken_engine::{Limit, Role, Scope, Settings, Share};
 use kraken_model::{Change, Document, Path, Registry};
 use kraken_plan::service::{SERVICE as SERVICE_MODULE, STOPPED};
 use kraken_plan::{Effect, ModuleSet, Mutation};
@@ -19,6 +19,14 @@ const POWER_ON_AT_ONCE: u32 = 4;
 
 /// How many disruptive steps may be under way in one rack, those that nodes take by themselves among them.
 const DISRUPTED_AT_ONCE: u32 = 3;
+
+/// How many of all nodes may be unavailable before a disruptive step makes one more so.
+///
+/// Broken nodes occupy this share, and whoever is available waits for them. Every day converges all the
+/// same: a node that is unavailable does not wait for the share, so it is mended as if there were none;
+/// what was given up is tried again when an operator comes by; and what waited then takes a few rounds
+/// of some seconds, where the bound of a day is more than an hour.
+const UNAVAILABLE: Share = Share::Percent(30);
 
 /// How much time lies between the starts of two machines of a rack.
 const POWER_ON_EVERY: Duration = Duration::from_millis(200);
@@ -268,6 +276,9 @@ impl Application for Layercake {
         let mut settings = Settings::new(epoch, Role::Parent);
         // As the server has it.
         settings.storm.settle = settings.storm.settle.max(self.timing.hello * 3);
+        settings.fresh.push(Path::known(image_state::PATH));
+        let to_be_changed = (Path::known(image_state::PATH), image_state::UPDATE.into());
+        settings.availability.as_good.push(to_be_changed);
         if self.limits {
             let on = || Scope::Mutation("power.on".into());
             let rack = || Path::known("location.rack");
@@ -275,6 +286,7 @@ impl Application for Layercake {
                 Limit::at_most(POWER_ON_AT_ONCE, on()).per(rack()),
                 Limit::spaced(POWER_ON_EVERY, on()).per(rack()),
                 Limit::at_most(DISRUPTED_AT_ONCE, Scope::Disruptive).per(rack()),
+                Limit::unavailable(UNAVAILABLE, Scope::Disruptive),
             ];
         }
         settings
@@ -297,7 +309,8 @@ impl Application for Layercake {
             phys_state::PATH => &["power", "sync"],
             boot_state::PATH => &["boot"],
             run_state::PATH => &["boot", "sync"],
-            "busy" => &["operator"],
+            // The end of a use that was said for a time is found by the engine itself.
+            "busy" => &["operator", "engine"],
             text if text.starts_with("power.") => &["power"],
             // What a node says of itself comes through sync.
             _ if layercake_schema::node_owns(path) => &["sync"],

@@ -34,8 +34,8 @@ fn late_answers() -> [Happening; 2] {
 fn broken_by(bug: Bug) -> Invariant {
     match bug {
         Bug::AdoptionGuardOff | Bug::FreshnessOff => Invariant::Fresh,
-        Bug::LimitOffByOne | Bug::SpacingIgnored => Invariant::Limits,
-        Bug::HoldIgnored | Bug::HoldForgotten => Invariant::Held,
+        Bug::LimitOffByOne | Bug::SpacingIgnored | Bug::ShareIgnored => Invariant::Limits,
+        Bug::HoldIgnored | Bug::HoldForgotten | Bug::HoldEndsEarly => Invariant::Held,
         Bug::FreezeIgnored => Invariant::Frozen,
         Bug::BusyIgnored => Invariant::Busy,
         Bug::StormGuardOff => Invariant::Storm,
@@ -47,7 +47,7 @@ fn broken_by(bug: Bug) -> Invariant {
         Bug::InterruptIgnored => Invariant::Interrupted,
         Bug::NodeSpeaksForOthers => Invariant::OneWriter,
         Bug::OrderedTwice => Invariant::OneStep,
-        Bug::SilenceUnheard => Invariant::Converges,
+        Bug::SilenceUnheard | Bug::EndForgotten => Invariant::Converges,
         Bug::PermissionAssumed => Invariant::Permitted,
     }
 }

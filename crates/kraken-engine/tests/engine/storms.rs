@@ -87,6 +87,28 @@ fn an_operator_overrules_a_storm_for_one_node_or_for_all() {
 }
 
 #[test]
+fn what_an_operator_says_of_one_lost_node_does_not_give_up_the_others() {
+    let (mut bench, names) = fleet();
+    for name in &names[1..5] {
+        bench.discover(name, &[("run_state", "ERROR")]);
+    }
+    bench.pass(seconds(60));
+    let is_kept =
+        |bench: &mut Bench| bench.engine.summary().storm && bench.status("n4") == "storm_hold";
+    bench.configure("n1", doc(&[("phys_state", "OFF")]));
+    assert!(is_kept(&mut bench), "nobody wants n1 back");
+    let out = bench.input(Input::Configure { node: node("n3"), cfg: None, by: "operator".into() });
+    assert!(orders(&out).is_empty() && is_kept(&mut bench), "n3 is not there any more");
+    let out = bench.command(Command::Release { node: node("n2") });
+    assert_eq!(dispatched(&bench.set, &out), ["n2 power.off"]);
+    assert!(is_kept(&mut bench), "n2 alone may pass");
+    let out = bench.discover("n2", &[("run_state", "SYNC"), ("image_state", "ACTIVE")]);
+    assert!(orders(&out).is_empty() && is_kept(&mut bench), "one is back, three are not");
+    let out = bench.discover("n4", &[("run_state", "SYNC"), ("image_state", "ACTIVE")]);
+    assert!(journal(&out).iter().any(|what| matches!(what, What::StormOver { .. })));
+}
+
+#[test]
 fn what_steps_bring_about_is_no_storm() {
     let (mut bench, names) = fleet();
     for name in &names {

@@ -20,6 +20,8 @@ struct Inner {
     refuses_checkpoints: bool,
     /// The number of the first record that a crash would lose.
     durable: u64,
+    /// The same, when a value was last removed.
+    durable_at_removal: Option<u64>,
 }
 
 impl Disk {
@@ -33,6 +35,11 @@ impl Disk {
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap()
+    }
+
+    /// The number of the first record that a crash would have lost just before a value was last removed.
+    pub(crate) fn durable_at_removal(&self) -> Option<u64> {
+        self.inner().durable_at_removal
     }
 
     /// The number of the first record that a crash would lose.
@@ -142,7 +149,11 @@ impl Store for Disk {
         self.inner().keep(|store| store.delete(namespace, key))
     }
     fn put_all(&mut self, values: &[ValueWrite]) -> Result<(), StoreError> {
-        self.inner().keep(|store| store.put_all(values))
+        let mut inner = self.inner();
+        if values.iter().any(|write| write.value.is_none()) {
+            inner.durable_at_removal = Some(inner.durable);
+        }
+        inner.keep(|store| store.put_all(values))
     }
     fn list(&mut self, namespace: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
         self.inner().store.list(namespace)

@@ -2,7 +2,7 @@
 
 use crate::disk::Disk;
 use crate::{PATIENCE, lit, node, start, until_lit};
-use kraken::{Event, Kraken, What};
+use kraken::{Command, Event, Kraken, Terms, What};
 use kraken_model::{Change, Path};
 use std::time::Duration;
 
@@ -32,6 +32,35 @@ async fn what_a_person_says_is_durable_before_it_is_acknowledged() {
     }
     kraken.stop();
     tasks.ended().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn that_a_node_is_free_is_durable_before_its_use_is_forgotten() {
+    for ends_by_itself in [true, false] {
+        let disk = Disk::default();
+        disk.refuse_checkpoints();
+        let (kraken, tasks) = start(disk.clone()).await;
+        kraken.configure(vec![lit("works")], "test").await.unwrap();
+        let soon = kraken.clock().now().plus(Duration::from_millis(20));
+        let terms = Terms { why: None, until: ends_by_itself.then_some(soon) };
+        let busy = Command::Busy { node: node("works"), terms };
+        kraken.command(busy, "anna").await.unwrap();
+        if !ends_by_itself {
+            kraken.command(Command::Free { node: node("works") }, "anna").await.unwrap();
+        }
+        let free = What::Discovered { changes: vec![Change::set(Path::known("busy"), "FREE")] };
+        let found = crate::event(&kraken, "works", |what| *what == free).await;
+        let removed = async {
+            while disk.durable_at_removal().is_none() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, removed).await.unwrap();
+        let durable = disk.durable_at_removal().unwrap();
+        assert!(found.seq < durable, "{} of {durable}, {ends_by_itself}", found.seq);
+        kraken.stop();
+        tasks.ended().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

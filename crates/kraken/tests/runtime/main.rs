@@ -44,7 +44,9 @@ impl Module for Moody {
 
 async fn start(store: impl Store + 'static) -> (Kraken, Tasks) {
     let lamp = Field::variable("lamp", &["UNKNOWN", "OFF", "ON"], "whether it is lit").unwrap();
-    let schema = Schema { name: "lamp".to_owned(), fields: vec![lamp] };
+    let busy =
+        Field::variable("busy", &["UNKNOWN", "FREE", "BUSY"], "whether it is read by").unwrap();
+    let schema = Schema { name: "lamp".to_owned(), fields: vec![lamp, busy] };
     let registry = Registry::new(vec![schema]).unwrap();
     let retry =
         Retry { base: Duration::from_millis(20), cap: Duration::from_millis(50), limit: None };
