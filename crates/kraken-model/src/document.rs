@@ -102,7 +102,10 @@ impl Document {
         if !is_shared && self.content.shape == *shape {
             let content = Arc::make_mut(&mut self.content);
             content.shape = shape.clone();
-            content.values.shrink_to_fit();
+            // Moved rather than shrunk: allocators leave what shrinks by less than half where it is.
+            let mut values = Vec::with_capacity(content.values.len());
+            values.append(&mut content.values);
+            content.values = values;
         }
     }
 
