@@ -14,9 +14,9 @@ use kraken_store::{Embedded, StoreError};
 use layercake_boot::hosts::BootFileError;
 use layercake_config::{Cluster, Diagnostic};
 use layercake_image::{ImageStore, StoreError as ImageStoreError};
-use layercake_schema::Timing;
+use layercake_schema::{Timing, module, service_state};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -131,6 +131,25 @@ pub(crate) struct Kept {
     pub(crate) text: String,
 }
 
+/// What is remembered of the cluster file that counts, besides what it wants of nodes.
+#[derive(Default)]
+struct InFile {
+    groups: BTreeMap<String, NodeSet>,
+    /// The nodes whose image service is to be stopped: the cfg of one that is off cannot say so.
+    unattended: BTreeSet<NodeId>,
+}
+
+impl InFile {
+    fn of(cluster: Cluster) -> Self {
+        let service = service_state::path(module::IMAGE);
+        let is_stopped =
+            |cfg: &Document| cfg.text(service.as_str()) == Some(service_state::STOPPED);
+        let stopped = cluster.nodes.iter().filter(|(_, cfg)| is_stopped(cfg));
+        let unattended = stopped.map(|(node, _)| node.clone()).collect();
+        Self { groups: cluster.groups, unattended }
+    }
+}
+
 /// What may stand in a document, and the modules out of process that were read with it.
 pub(crate) struct Declared {
     pub(crate) registry: Arc<Registry>,
@@ -145,7 +164,7 @@ pub(crate) struct App {
     keeper: Keeper,
     pub(crate) images: ImageStore,
     applying: tokio::sync::Mutex<()>,
-    groups: RwLock<BTreeMap<String, NodeSet>>,
+    file: RwLock<InFile>,
     /// There is nothing to run before the first cluster file says on which network.
     parent: OnceCell<Parent>,
     stop: CancellationToken,
@@ -189,7 +208,7 @@ impl Server {
             keeper: Keeper::new(Box::new(store)),
             images,
             applying: tokio::sync::Mutex::default(),
-            groups: RwLock::default(),
+            file: RwLock::default(),
             parent: OnceCell::new(),
             stop: CancellationToken::new(),
             config,
@@ -246,7 +265,7 @@ impl App {
             ServerError::Refused(problem.with_errors(errors).into())
         })?;
         self.run(&cluster).await?;
-        *self.groups.write().unwrap_or_else(PoisonError::into_inner) = cluster.groups;
+        *self.file.write().unwrap_or_else(PoisonError::into_inner) = InFile::of(cluster);
         Ok(())
     }
 
@@ -335,7 +354,7 @@ impl App {
                 }
             }
         }
-        *self.groups.write().unwrap_or_else(PoisonError::into_inner) = cluster.groups;
+        *self.file.write().unwrap_or_else(PoisonError::into_inner) = InFile::of(cluster);
         Ok(applied)
     }
 
@@ -443,7 +462,12 @@ impl App {
 
     /// The nodes of a group of the cluster file.
     pub(crate) fn group(&self, name: &str) -> Option<NodeSet> {
-        self.groups.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        self.file.read().unwrap_or_else(PoisonError::into_inner).groups.get(name).cloned()
+    }
+
+    /// Whether the cluster file wants a node's images to be looked after by nobody.
+    pub(crate) fn is_unattended(&self, node: &NodeId) -> bool {
+        self.file.read().unwrap_or_else(PoisonError::into_inner).unattended.contains(node)
     }
 
     /// The nodes whose cfg or dsc names an image.

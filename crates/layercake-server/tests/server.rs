@@ -115,6 +115,32 @@ fn an_archive_is_imported_whole_or_not_at_all_and_an_image_in_use_stays() {
     });
 }
 
+#[test]
+fn what_the_file_says_of_services_counts_again_when_a_machine_is_switched_on_by_hand() {
+    in_namespace(|dir| async move {
+        let server = Server::start(config(&dir)).await.unwrap();
+        let nodes = TWO.replace("\" }\n", "\", services: { image: off } }\n");
+        assert_eq!(apply(&dir, "", &cluster(&dir, &nodes)).await.0, 200);
+        let wanted = async || {
+            let (_, nodes) = ask(&dir, &[], "nodes?nodes=n1").await;
+            let nodes: Value = serde_json::from_str(&nodes).unwrap();
+            let cfg = &nodes[0]["cfg"];
+            (
+                cfg["services"]["image"]["state"].clone(),
+                cfg["image_state"].clone(),
+                cfg["phys_state"].clone(),
+            )
+        };
+        let before = wanted().await;
+        assert_eq!(before, ("STOPPED".into(), Value::Null, "POWER_ON".into()));
+        tell(&dir, "power", r#"{"action":"off","nodes":"n1"}"#).await;
+        assert_eq!(wanted().await, (Value::Null, Value::Null, "POWER_OFF".into()));
+        tell(&dir, "power", r#"{"action":"on","nodes":"n1"}"#).await;
+        assert_eq!(wanted().await, before);
+        server.shutdown().await;
+    });
+}
+
 /// Two machines that stay off.
 fn two_that_are_off(dir: &Path) -> String {
     cluster(dir, &TWO.replace("\" }\n", "\", want: { power: off } }\n"))

@@ -89,7 +89,12 @@ pub(super) async fn power(
             let kraken = app.kraken()?;
             let writes = nodes.iter().filter_map(|node| {
                 let mut cfg = kraken.views().get(node)?.cfg;
-                want_power(&mut cfg, matches!(power.action, Action::On));
+                let wanted = match power.action {
+                    Action::On if app.is_unattended(node) => Wanted::OnUnattended,
+                    Action::On => Wanted::On,
+                    _ => Wanted::Off,
+                };
+                want_power(&mut cfg, wanted);
                 Some((node.clone(), Some(cfg)))
             });
             kraken.configure(writes.collect(), &by).await?;
@@ -102,10 +107,19 @@ pub(super) async fn power(
     }
 }
 
+/// How a machine is to be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Off,
+    On,
+    /// On, and nobody looks after its images.
+    OnUnattended,
+}
+
 /// Makes a machine's power a goal, and with it what can be wanted only of one that has power.
-fn want_power(cfg: &mut Document, is_on: bool) {
+fn want_power(cfg: &mut Document, wanted: Wanted) {
     let services = SERVICES.iter().map(|name| service_state::path(name));
-    if !is_on {
+    if wanted == Wanted::Off {
         cfg.set(Path::known(phys_state::PATH), phys_state::POWER_OFF);
         cfg.remove(run_state::PATH);
         cfg.remove(image_state::PATH);
@@ -115,7 +129,9 @@ fn want_power(cfg: &mut Document, is_on: bool) {
     cfg.set(Path::known(phys_state::PATH), phys_state::POWER_ON);
     cfg.set(Path::known(run_state::PATH), run_state::SYNC);
     let service = service_state::path(module::IMAGE);
-    if cfg.text(service.as_str()) != Some(service_state::STOPPED) {
+    if wanted == Wanted::OnUnattended {
+        cfg.set(service, service_state::STOPPED);
+    } else {
         let images = !cfg.names("images").is_empty();
         let state = if images { image_state::ACTIVE } else { image_state::IDLE };
         cfg.set(Path::known(image_state::PATH), state);
@@ -224,12 +240,15 @@ mod tests {
         let kept = ("images.web.kind", "plain");
         let unattended = cfg(&[ON[0], ON[1], service, kept]);
         let mut on = unattended.clone();
-        want_power(&mut on, true);
+        want_power(&mut on, Wanted::OnUnattended);
         assert_eq!(on, unattended);
         let mut off = unattended;
-        want_power(&mut off, false);
+        want_power(&mut off, Wanted::Off);
         assert_eq!(off, cfg(&[("phys_state", "POWER_OFF"), kept]));
-        want_power(&mut off, true);
-        assert_eq!(off, cfg(&[ON[0], ON[1], ("image_state", "ACTIVE"), kept]));
+        let mut attended = off.clone();
+        want_power(&mut attended, Wanted::On);
+        assert_eq!(attended, cfg(&[ON[0], ON[1], ("image_state", "ACTIVE"), kept]));
+        want_power(&mut off, Wanted::OnUnattended);
+        assert_eq!(off, cfg(&[ON[0], ON[1], service, kept]), "it is still to be stopped");
     }
 }
