@@ -11,7 +11,7 @@ mod house;
 use house::{PATIENCE, node};
 use kraken::{Keeper, Kraken, ModuleState, Options, Settings};
 use kraken_model::{Document, Path as Address, Registry, Value};
-use kraken_modules::Modules;
+use kraken_modules::{Modules, Running};
 use kraken_plan::{ModuleSet, check};
 use kraken_store::Memory;
 use std::path::{Path, PathBuf};
@@ -55,6 +55,19 @@ fn python() -> PathBuf {
     program(&ready)
 }
 
+/// The processes that run in a directory.
+fn processes(dir: &Path) -> Vec<String> {
+    let dir = dir.canonicalize().unwrap();
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let runs_there =
+        |path: &PathBuf| std::fs::read_link(path.join("cwd")).is_ok_and(|cwd| cwd == dir);
+    let paths = entries.map(|entry| entry.path()).filter(runs_there);
+    let mut processes: Vec<String> =
+        paths.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).collect();
+    processes.sort();
+    processes
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn lamps_are_switched_by_a_module_in_python_also_after_it_was_killed() {
     if std::env::var_os("KRAKEN_SKIP_PYTHON").is_some() {
@@ -66,7 +79,8 @@ async fn lamps_are_switched_by_a_module_in_python_also_after_it_was_killed() {
     let text = std::fs::read_to_string(&file).unwrap();
     let command = format!("command: [{}, lamp.py]", python().display());
     assert!(text.contains("command: [./lamp.py]"));
-    std::fs::write(&file, text.replace("command: [./lamp.py]", &command)).unwrap();
+    let text = text.replace("command: [./lamp.py]", &command);
+    std::fs::write(&file, &text).unwrap();
 
     let modules = Modules::read(dir.path(), &[], &[]).unwrap();
     let registry = Arc::new(Registry::new(modules.schemas()).unwrap());
@@ -74,9 +88,12 @@ async fn lamps_are_switched_by_a_module_in_python_also_after_it_was_killed() {
     modules.extend(&mut mutations);
     let set = ModuleSet::new(&registry, mutations).unwrap();
     assert_eq!(check(&set), [], "the example is what its author meant");
-    let hosted = modules.hosted(&registry, &dir.path().join("run"));
+    let run_dir = dir.path().join("run");
+    let running = modules.running(&registry, &run_dir, None);
+    let (hosted, settings) = (running.modules(), Settings::default());
     let (modules, keeper) = (Arc::new(set), Keeper::new(Box::new(Memory::default())));
-    let options = Options { registry, modules, hosted, keeper, settings: Settings::default() };
+    let (same, set) = (Arc::clone(&registry), Arc::clone(&modules));
+    let options = Options { registry: same, modules: set, hosted, keeper, settings };
     let (kraken, tasks) = Kraken::start(options).await.unwrap();
 
     let want = async |state: &str| {
@@ -96,15 +113,29 @@ async fn lamps_are_switched_by_a_module_in_python_also_after_it_was_killed() {
     assert!(dir.path().join("lamps/n1").exists());
 
     // Killed by whoever runs as this program in the directory of the test.
-    let script = format!(
-        "for p in /proc/[0-9]*; do [ \"$(readlink $p/cwd)\" = {} ] && kill -9 ${{p#/proc/}}; done; true",
-        dir.path().display()
-    );
-    run(Command::new("sh").args(["-c", &script]));
+    run(Command::new("kill").arg("-9").args(processes(dir.path())));
     want("OFF").await;
     let status = kraken.hosted().remove(0);
     assert_eq!((status.restarts, status.state, status.refused), (1, ModuleState::Running, 0));
     assert!(status.last_error.unwrap().contains("signal: 9"));
+
+    // Its file is read again: the same one goes on, and a changed one is another process.
+    let before = processes(dir.path());
+    let reload = async |text: &str, running: &Running| {
+        std::fs::write(&file, text).unwrap();
+        let read = Modules::read(dir.path(), &[], &[]).unwrap();
+        let now = read.running(&registry, &run_dir, Some(running));
+        let (registry, modules) = (Arc::clone(&registry), Arc::clone(&modules));
+        kraken.equip(registry, modules, now.modules(), "test").await.unwrap();
+        now
+    };
+    let running = reload(&text, &running).await;
+    assert_eq!((processes(dir.path()), kraken.hosted()[0].restarts), (before.clone(), 1));
+    reload(&format!("{text}# Changed.\n"), &running).await;
+    want("ON").await;
+    let after = processes(dir.path());
+    assert!(after.len() == before.len() && after != before, "{before:?} {after:?}");
+    assert_eq!((kraken.hosted().len(), kraken.hosted()[0].restarts), (1, 0), "it is a new one");
     kraken.stop();
     tokio::time::timeout(PATIENCE, tasks.ended()).await.unwrap();
 }
