@@ -9,7 +9,7 @@ use crate::node::{NAMES, Node, STANDINGS};
 use crate::storm::Losses;
 use crate::table::Table;
 use crate::timers::{Timer, Timers};
-use crate::{Cause, DispatchId, Entry, Input, Lesson, Mark, Marks, Output, Settings, What};
+use crate::{Cause, DispatchId, Entry, Input, Lesson, Limit, Mark, Marks, Output, Settings, What};
 use kraken_model::{Document, Millis, NodeId, Registry};
 use kraken_plan::{Costs, ModuleSet, MutationId, PolicyCache, PolicyId, Step};
 use serde::Serialize;
@@ -169,6 +169,12 @@ impl Engine {
             Input::Tick => self.start(),
         }
         self.settle(out);
+    }
+
+    /// The limits that hold.
+    #[must_use]
+    pub fn limits(&self) -> &[Limit] {
+        &self.settings.limits
     }
 
     /// When the engine wants a tick at the latest, if nothing else happens.

@@ -6,6 +6,7 @@ use kraken_model::{Document, Millis, NodeId, Value};
 use kraken_plan::{ModuleSet, Mutation, MutationId};
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::Duration;
 
 /// One count of one limit: of a rack, of a module, of everything.
@@ -341,6 +342,19 @@ impl Scope {
             Self::Mutation(name) => *name == mutation.name,
             Self::AnyOf(names) => names.contains(&mutation.name),
         }
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at_once = self.in_flight.map(|n| format!("{n} at a time"));
+        let spacing = (!self.spacing.is_zero()).then(|| format!("{:?} apart", self.spacing));
+        let away = self.unavailable.map(|share| match share {
+            Share::Count(count) => format!("at most {count} unavailable"),
+            Share::Percent(percent) => format!("at most {percent} % unavailable"),
+        });
+        let terms: Vec<String> = [at_once, spacing, away].into_iter().flatten().collect();
+        write!(f, "{}: {}", self.name(None), terms.join(", "))
     }
 }
 

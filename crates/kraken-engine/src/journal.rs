@@ -119,6 +119,11 @@ pub enum What {
         /// The steps that there are no longer.
         removed: Vec<Arc<str>>,
     },
+    /// Other limits hold from now on.
+    Limits {
+        /// All of them, in words.
+        limits: Vec<Arc<str>>,
+    },
     /// The node was put on hold.
     Held {
         /// Why, and until when.
@@ -173,7 +178,7 @@ pub enum What {
 
 impl What {
     /// The names that [`What::name`] gives.
-    pub const NAMES: [&str; 25] = [
+    pub const NAMES: [&str; 26] = [
         "configured",
         "removed",
         "discovered",
@@ -188,6 +193,7 @@ impl What {
         "interrupted",
         "started",
         "modules",
+        "limits",
         "held",
         "released",
         "frozen",
@@ -219,6 +225,7 @@ impl What {
             Self::Interrupted { .. } => "interrupted",
             Self::Started { .. } => "started",
             Self::Modules { .. } => "modules",
+            Self::Limits { .. } => "limits",
             Self::Held { .. } => "held",
             Self::Released => "released",
             Self::Frozen { .. } => "frozen",
@@ -282,6 +289,7 @@ mod tests {
             json!({"what": "interrupted", "mutation": "a.b", "attempt": 1, "reason": ""}),
             json!({"what": "started", "epoch": 1}),
             json!({"what": "modules", "added": ["a.b"], "removed": []}),
+            json!({"what": "limits", "limits": ["all steps: 1 at a time"]}),
             json!({"what": "held", "why": "because", "until": 5}),
             json!({"what": "released"}),
             json!({"what": "frozen"}),

@@ -302,8 +302,8 @@ impl Kraken {
     ///
     /// # Errors
     /// When the application has ended.
-    pub async fn limit(&self, limits: Vec<Limit>) -> Result<(), KrakenError> {
-        self.ask(|reply| Request::Limits { limits, reply }).await
+    pub async fn limit(&self, limits: Vec<Limit>, by: &str) -> Result<(), KrakenError> {
+        self.ask(|reply| Request::Limits { limits, by: by.into(), reply }).await
     }
 
     /// What the engine knows of all nodes now, to be asked what it would do if cfg were another, and

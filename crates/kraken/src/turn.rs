@@ -56,6 +56,7 @@ pub(crate) enum Request {
     },
     Limits {
         limits: Vec<Limit>,
+        by: Arc<str>,
         reply: oneshot::Sender<()>,
     },
     Outlook {
@@ -403,7 +404,13 @@ impl Engineer {
             Request::Explain { node, reply } => {
                 let _ = reply.send(self.engine.explain(&node, self.clock.now()));
             }
-            Request::Limits { limits, reply } => {
+            Request::Limits { limits, by, reply } => {
+                if self.engine.limits() != limits {
+                    let (at, words) =
+                        (self.clock.now(), limits.iter().map(|l| l.to_string().into()));
+                    let what = What::Limits { limits: words.collect() };
+                    self.entries.push(Entry { at, node: None, what, by, cause: None });
+                }
                 self.step(Input::Limits(limits)).await;
                 let _ = reply.send(());
             }

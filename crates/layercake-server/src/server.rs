@@ -344,12 +344,12 @@ impl App {
         let before = self.kept_cluster().await.map_err(not_kept)?;
         self.keep_cluster(&kept).await.map_err(not_kept)?;
         // Before anything follows from the new cfg.
-        self.kraken()?.limit(limits(&cluster, self.pace())).await?;
+        self.kraken()?.limit(limits(&cluster, self.pace()), by).await?;
         if !writes.is_empty() {
             match self.kraken()?.configure_at(revision, writes, by).await {
                 Ok(revision) => applied.revision = revision,
                 Err(error) => {
-                    self.put_back(before).await;
+                    self.put_back(before, by).await;
                     return Err(error.into());
                 }
             }
@@ -359,13 +359,13 @@ impl App {
     }
 
     /// Makes the cluster file before what counts again, as far as that can be.
-    async fn put_back(&self, before: Option<Kept>) {
+    async fn put_back(&self, before: Option<Kept>, by: &str) {
         let Some(before) = before else { return };
         if let Err(error) = self.keep_cluster(&before).await {
             tracing::error!(%error, "the cluster file that was refused is kept all the same");
         }
         if let (Ok(kraken), Ok(cluster)) = (self.kraken(), self.read_cluster(&before))
-            && let Err(error) = kraken.limit(limits(&cluster, self.pace())).await
+            && let Err(error) = kraken.limit(limits(&cluster, self.pace()), by).await
         {
             tracing::error!(%error, "the limits of the file that was refused hold all the same");
         }

@@ -231,12 +231,21 @@ async fn what_was_planned_is_configured_only_while_nothing_else_was() {
 #[tokio::test(flavor = "multi_thread")]
 async fn limits_are_changed_while_it_runs() {
     let (kraken, tasks) = start(Memory::default()).await;
-    kraken.limit(vec![Limit::at_most(1, Scope::All)]).await.unwrap();
+    let one = vec![Limit::at_most(1, Scope::All)];
+    kraken.limit(one.clone(), "anna").await.unwrap();
+    kraken.limit(one, "anna").await.unwrap();
     kraken.configure(vec![lit("hangs"), lit("works")], "test").await.unwrap();
     let text = kraken.explain(&node("works")).await.unwrap().to_string();
     assert!(text.contains("waits for a limit on all steps: 1 of 1 under way"), "{text}");
-    kraken.limit(Vec::new()).await.unwrap();
+    kraken.limit(Vec::new(), "bert").await.unwrap();
     until_lit(&kraken, "works").await;
+    let events = kraken.latest_events(100).await.unwrap();
+    let told = events.into_iter().filter_map(|event| match event.entry.what {
+        What::Limits { limits } => Some((event.entry.by, limits)),
+        _ => None,
+    });
+    let one = vec!["all steps: 1 at a time".into()];
+    assert_eq!(told.collect::<Vec<_>>(), [("anna".into(), one), ("bert".into(), Vec::new())]);
     kraken.stop();
     tasks.ended().await;
 }

@@ -31,6 +31,8 @@ pub(crate) fn words(entry: &Entry) -> String {
         What::Interrupted { mutation, reason, .. } => format!("{mutation} interrupted: {reason}"),
         What::Started { epoch } => format!("the server has started, for the {epoch}. time"),
         What::Modules { added, removed } => modules(by, added, removed),
+        What::Limits { limits } if limits.is_empty() => format!("no limits any more ({by})"),
+        What::Limits { limits } => format!("other limits ({by}): {}", limits.join("; ")),
         What::Held { terms } => format!("held by {by}{terms}"),
         What::Frozen { terms } => format!("frozen by {by}{terms}: no disruptive step is taken"),
         What::Busy { terms } => format!("in use, says {by}{terms}"),
