@@ -26,18 +26,18 @@ impl Common {
 
 /// Something of one engine, or of many.
 #[derive(Debug)]
-pub(crate) enum Held<T> {
+pub(crate) enum Sharing<T> {
     Own(T),
     Common(Arc<Mutex<T>>),
 }
 
-impl<T: Default> Default for Held<T> {
+impl<T: Default> Default for Sharing<T> {
     fn default() -> Self {
         Self::Own(T::default())
     }
 }
 
-impl<T> Held<T> {
+impl<T> Sharing<T> {
     #[inline]
     pub(crate) fn with<R>(&mut self, work: impl FnOnce(&mut T) -> R) -> R {
         match self {

@@ -1,7 +1,7 @@
 //! The engine: its state, its one entrance, and what can be read from it.
 
 use crate::backoff::{Jitter, pause};
-use crate::common::{Common, Held};
+use crate::common::{Common, Sharing};
 use crate::experience::Learned;
 use crate::gates::Gates;
 use crate::interner::Interner;
@@ -24,14 +24,14 @@ pub struct Engine {
     pub(crate) set: Arc<ModuleSet>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) nodes: Table,
-    pub(crate) policies: Held<PolicyCache>,
+    pub(crate) policies: Sharing<PolicyCache>,
     /// What mutations cost where nothing failed.
     pub(crate) learned: Learned,
     pub(crate) timers: Timers,
     pub(crate) gates: Gates,
     pub(crate) losses: Losses,
     pub(crate) jitter: Jitter,
-    pub(crate) interner: Held<Interner>,
+    pub(crate) interner: Sharing<Interner>,
     /// The freeze of everything.
     pub(crate) freeze: Option<Mark>,
     pub(crate) is_started: bool,
@@ -116,13 +116,13 @@ impl Engine {
             set,
             registry,
             nodes: Table::default(),
-            policies: Held::default(),
+            policies: Sharing::default(),
             learned,
             timers: Timers::default(),
             gates,
             losses: Losses::default(),
             jitter,
-            interner: Held::default(),
+            interner: Sharing::default(),
             freeze: None,
             is_started: false,
             is_sweep_due: false,
@@ -139,7 +139,7 @@ impl Engine {
     #[must_use]
     pub fn among(settings: Settings, common: &Common) -> Self {
         let Common { set, registry, policies, interner } = common.clone();
-        let (policies, interner) = (Held::Common(policies), Held::Common(interner));
+        let (policies, interner) = (Sharing::Common(policies), Sharing::Common(interner));
         Self { policies, interner, ..Self::new(settings, set, registry) }
     }
 
@@ -162,7 +162,7 @@ impl Engine {
             Input::Finished { id, result } => self.finished(&id, result, out),
             Input::Command { command, by } => self.command(command, by, out),
             Input::Limits(limits) => self.limit(limits, out),
-            Input::Modules { set, registry, by } => self.reform(set, registry, by, out),
+            Input::Modules { set, registry, by } => self.go_over(set, registry, by, out),
             Input::Recall(lessons) => {
                 lessons.into_iter().for_each(|lesson| self.learned.recall(lesson, &self.set));
             }

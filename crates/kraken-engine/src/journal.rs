@@ -207,6 +207,20 @@ impl What {
         "storm_over",
     ];
 
+    /// Whether it tells that what operators say has changed.
+    #[must_use]
+    pub fn is_of_marks(&self) -> bool {
+        matches!(
+            self,
+            Self::Held { .. }
+                | Self::Released
+                | Self::Frozen { .. }
+                | Self::Thawed
+                | Self::Busy { .. }
+                | Self::Free
+        )
+    }
+
     /// What kind it is, by the name that it has in JSON.
     #[must_use]
     pub fn name(&self) -> &'static str {

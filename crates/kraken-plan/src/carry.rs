@@ -50,7 +50,7 @@ impl<'a> Carry<'a> {
     }
 
     /// Bits of variables; nothing when one of these is another one now.
-    fn bits(&self, bits: Bits) -> Option<Bits> {
+    pub(crate) fn bits(&self, bits: Bits) -> Option<Bits> {
         let mut moved = Bits::default();
         let variables = self.old.variables.iter().zip(&self.variables);
         for (variable, other) in variables.filter(|(v, _)| v.mask & bits.mask != 0) {
@@ -69,10 +69,6 @@ impl<'a> Carry<'a> {
 
     pub(crate) fn mask(&self, mask: u128) -> Option<u128> {
         Some(self.bits(Bits { mask, value: 0 })?.mask)
-    }
-
-    pub(crate) fn end(&self, bits: Bits) -> Option<Bits> {
-        self.bits(bits)
     }
 
     pub(crate) fn goal(&self, goal: Goal) -> Option<Goal> {

@@ -91,7 +91,7 @@ impl Group {
     /// The same in another module set that has this group too.
     pub(crate) fn carried(self, carry: &Carry<'_>) -> Option<Self> {
         let step = |step: Move| {
-            Some(Move { id: carry.mutation(step.id)?, to: carry.end(step.to)?, ..step })
+            Some(Move { id: carry.mutation(step.id)?, to: carry.bits(step.to)?, ..step })
         };
         let known = |(state, known): (State, Known)| {
             let known = match known {
@@ -104,7 +104,7 @@ impl Group {
             known: self.known.into_iter().map(known).collect::<Option<_>>()?,
             moves: self.moves.into_iter().map(step).collect::<Option<_>>()?,
             mask: carry.mask(self.mask)?,
-            goal: carry.end(self.goal)?,
+            goal: carry.bits(self.goal)?,
             estimates: None,
             visited: self.visited,
         })

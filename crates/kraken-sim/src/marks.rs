@@ -100,16 +100,7 @@ impl<A: Application> Fleet<A> {
     /// A mark was made or has ended, by a word or because its time is over: what has ended is not
     /// kept any longer, and whoever watches these nodes is told.
     pub(crate) fn marked(&mut self, entry: &Entry, changed: &mut Vec<usize>) {
-        let concerns = matches!(
-            entry.what,
-            What::Held { .. }
-                | What::Released
-                | What::Frozen { .. }
-                | What::Thawed
-                | What::Busy { .. }
-                | What::Free
-        );
-        if !concerns {
+        if !entry.what.is_of_marks() {
             return;
         }
         if let (What::Free, Some(node)) = (&entry.what, &entry.node) {

@@ -28,6 +28,9 @@ const BATCH: usize = 8;
 /// How often, at most, what was written is made durable.
 const FLUSH_EVERY: Duration = Duration::from_millis(200);
 
+/// How long whoever depends on it waits for what is on its way into the journal, at most.
+pub(crate) const WRITTEN_WITHIN: Duration = Duration::from_secs(1);
+
 /// How long to wait before a store that refused is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 

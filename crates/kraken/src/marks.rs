@@ -140,16 +140,3 @@ pub(crate) fn kept(store: &mut dyn Store) -> Result<Vec<Kept>, StoreError> {
     }
     Ok(all)
 }
-
-/// Whether an entry tells that what operators say has changed.
-pub(crate) fn concerns(what: &What) -> bool {
-    matches!(
-        what,
-        What::Held { .. }
-            | What::Released
-            | What::Frozen { .. }
-            | What::Thawed
-            | What::Busy { .. }
-            | What::Free
-    )
-}

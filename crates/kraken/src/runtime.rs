@@ -4,7 +4,7 @@ use crate::clock::Clock;
 use crate::equipment::{Equipment, Present};
 use crate::health::ModuleStatus;
 use crate::host::Hosted;
-use crate::journal::{self, Event, Events, Journal};
+use crate::journal::{self, Event, Events, Journal, WRITTEN_WITHIN};
 use crate::keeper::Keeper;
 use crate::module::{Context, Discovery, Module};
 use crate::past::{self, PastError, Then};
@@ -16,17 +16,14 @@ use kraken_model::{Change, Document, Invalid, Millis, NodeId, Registry, Side};
 use kraken_plan::{ModuleSet, Service};
 use kraken_store::{Store, StoreError};
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// How many requests and discoveries wait for the engine before those who bring them wait too.
 const QUEUE: usize = 4096;
-
-/// How long whoever reads the journal waits for what is on its way into it.
-const WRITTEN_WITHIN: Duration = Duration::from_secs(1);
 
 /// What an application is made of.
 pub struct Options {
@@ -72,6 +69,9 @@ pub enum KrakenError {
     /// Something could not be made durable, so nothing was changed.
     #[error("cannot be kept, so nothing was changed")]
     Keep(#[source] StoreError),
+    /// Something is known now, and could not be made durable.
+    #[error("is known, but cannot be kept: it may be forgotten when the application starts again")]
+    Unkept(#[source] StoreError),
     /// The journal could not be read.
     #[error("cannot read the journal")]
     Journal(#[source] StoreError),
@@ -251,9 +251,18 @@ impl Kraken {
             return Err(KrakenError::Invalid(invalid));
         }
         let discovery = Discovery { node: node.clone(), changes, by: by.into() };
-        self.ask(|reply| Request::Discover { discovery, reply }).await?;
         // Unlike what modules find out, which they find again.
-        self.keeper.with(|store| store.flush()).await.map_err(KrakenError::Keep)
+        let durable =
+            async || self.keeper.with(|store| store.flush()).await.map_err(KrakenError::Unkept);
+        let mut written = pin!(self.ask(|reply| Request::Discover { discovery, reply }));
+        loop {
+            if let Ok(written) = tokio::time::timeout(WRITTEN_WITHIN, &mut written).await {
+                written?;
+                return durable().await;
+            }
+            // A store that takes nothing more says why: whoever asked is told, rather than kept waiting.
+            durable().await?;
+        }
     }
 
     /// Gives the engine a command of an operator.

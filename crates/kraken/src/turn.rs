@@ -3,7 +3,7 @@
 use crate::clock::Clock;
 use crate::equipment::Equipment;
 use crate::host::{Hosted, panic_text};
-use crate::journal::{HAND_OVER, Journal};
+use crate::journal::{HAND_OVER, Journal, WRITTEN_WITHIN};
 use crate::keeper::Keeper;
 use crate::lessons;
 use crate::marks::{self, KeptMarks};
@@ -75,9 +75,6 @@ const BURST: usize = 256;
 
 /// How often, at most, discovered documents are checkpointed: how far back a start has to read.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
-
-/// How long everything waits for the journal before a use is forgotten.
-const WRITTEN_WITHIN: Duration = Duration::from_secs(1);
 
 /// How often it is kept what steps were found to take: what a crash can cost.
 const LESSONS_EVERY: Duration = Duration::from_secs(60);
@@ -317,7 +314,7 @@ impl Engineer {
             }
             Output::Journal(entry) => {
                 tracing::debug!(?entry);
-                if marks::concerns(&entry.what) {
+                if entry.what.is_of_marks() {
                     self.marked.push(entry.node.clone());
                 }
                 self.ended.extend(self.marks.ended(&entry));

@@ -2,8 +2,9 @@
 
 use crate::disk::Disk;
 use crate::{PATIENCE, lit, node, start, until_lit};
-use kraken::{Command, Event, Kraken, Terms, What};
+use kraken::{Command, Event, Kraken, KrakenError, Terms, What};
 use kraken_model::{Change, Path};
+use kraken_store::StoreError;
 use std::time::Duration;
 
 fn dispatched(events: &[Event]) -> usize {
@@ -61,6 +62,31 @@ async fn that_a_node_is_free_is_durable_before_its_use_is_forgotten() {
         kraken.stop();
         tasks.ended().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_says_something_that_cannot_be_kept_is_told_why() {
+    let disk = Disk::default();
+    let (kraken, tasks) = start(disk.clone()).await;
+    kraken.configure(vec![lit("hangs")], "test").await.unwrap();
+    let say = |value: &str| {
+        let said = vec![Change::set(Path::known("lamp"), value)];
+        let kraken = kraken.clone();
+        async move {
+            let node = node("hangs");
+            let told = kraken.discover(&node, said, "person");
+            tokio::time::timeout(PATIENCE, told).await.expect("an answer")
+        }
+    };
+    disk.fill(true);
+    let refused = say("OFF").await.unwrap_err();
+    assert!(matches!(refused, KrakenError::Unkept(StoreError::Full { .. })), "{refused}");
+    let view = kraken.views().get(&node("hangs")).unwrap();
+    assert_eq!(view.dsc.text("lamp"), Some("OFF"), "it is known all the same, as the error says");
+    disk.fill(false);
+    say("ON").await.unwrap();
+    kraken.stop();
+    tasks.ended().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

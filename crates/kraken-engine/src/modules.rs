@@ -1,6 +1,6 @@
 //! Other modules in place of these, while everything goes on.
 
-use crate::common::Held;
+use crate::common::Sharing;
 use crate::node::Node;
 use crate::{Engine, Output, What};
 use kraken_model::{Path, Registry, Side};
@@ -54,7 +54,7 @@ impl Engine {
     /// Other modules and schemas from now on. What is under way goes on, unless it is no longer declared;
     /// values that no schema knows any more are forgotten, and everything else that is known, failed or
     /// was learned stays.
-    pub(crate) fn reform(
+    pub(crate) fn go_over(
         &mut self,
         set: Arc<ModuleSet>,
         registry: Arc<Registry>,
@@ -71,9 +71,9 @@ impl Engine {
         let old = std::mem::replace(&mut self.set, set);
         self.registry = registry;
         match &mut self.policies {
-            Held::Own(policies) => policies.go_over(&old, &self.set),
+            Sharing::Own(policies) => policies.go_over(&old, &self.set),
             // The others still have the old modules.
-            common @ Held::Common(_) => *common = Held::default(),
+            common @ Sharing::Common(_) => *common = Sharing::default(),
         }
         let new = Arc::clone(&self.set);
         let numbers = Numbers { old: &old, new: &new };
