@@ -14,7 +14,7 @@ impl Engine {
         if limits == self.settings.limits {
             return;
         }
-        self.settings.limits = limits;
+        Arc::make_mut(&mut self.settings).limits = limits;
         let queue = self.regate();
         for at in queue {
             self.reconsider(at, out);

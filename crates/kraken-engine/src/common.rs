@@ -27,13 +27,13 @@ impl Common {
 /// Something of one engine, or of many.
 #[derive(Debug)]
 pub(crate) enum Sharing<T> {
-    Own(T),
+    Own(Box<T>),
     Common(Arc<Mutex<T>>),
 }
 
 impl<T: Default> Default for Sharing<T> {
     fn default() -> Self {
-        Self::Own(T::default())
+        Self::Own(Box::default())
     }
 }
 

@@ -20,7 +20,7 @@ use std::sync::Arc;
 /// The engine.
 #[derive(Debug)]
 pub struct Engine {
-    pub(crate) settings: Settings,
+    pub(crate) settings: Arc<Settings>,
     pub(crate) set: Arc<ModuleSet>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) nodes: Table,
@@ -38,7 +38,7 @@ pub struct Engine {
     /// Something changed that all nodes have to be looked at for.
     pub(crate) is_sweep_due: bool,
     pub(crate) now: Millis,
-    pub(crate) by_standing: [usize; STANDINGS],
+    pub(crate) by_standing: [u32; STANDINGS],
     pub(crate) in_flight: usize,
     pub(crate) counters: Counters,
     /// The name under which the engine itself acts.
@@ -107,7 +107,12 @@ pub struct NodeView<'a> {
 impl Engine {
     /// An engine that knows no node yet. It dispatches nothing before its first [`Input::Tick`].
     #[must_use]
-    pub fn new(settings: Settings, set: Arc<ModuleSet>, registry: Arc<Registry>) -> Self {
+    pub fn new(
+        settings: impl Into<Arc<Settings>>,
+        set: Arc<ModuleSet>,
+        registry: Arc<Registry>,
+    ) -> Self {
+        let settings = settings.into();
         let gates = Gates::new(&settings.limits, &set);
         let jitter = Jitter::new(settings.seed);
         let learned = Learned::new(settings.kinds.clone());
@@ -137,7 +142,7 @@ impl Engine {
 
     /// The same, one of many in this process.
     #[must_use]
-    pub fn among(settings: Settings, common: &Common) -> Self {
+    pub fn among(settings: impl Into<Arc<Settings>>, common: &Common) -> Self {
         let Common { set, registry, policies, interner } = common.clone();
         let (policies, interner) = (Sharing::Common(policies), Sharing::Common(interner));
         Self { policies, interner, ..Self::new(settings, set, registry) }
@@ -183,6 +188,12 @@ impl Engine {
         if self.is_started { self.timers.next() } else { Some(self.now) }
     }
 
+    /// How many nodes stand how, as far as there are any.
+    fn by_status(&self) -> impl Iterator<Item = (&'static str, usize)> {
+        let counted = NAMES.into_iter().zip(self.by_standing).filter(|(_, nodes)| *nodes > 0);
+        counted.map(|(name, nodes)| (name, nodes as usize))
+    }
+
     /// What is known of a node.
     #[must_use]
     pub fn node(&self, id: &NodeId) -> Option<NodeView<'_>> {
@@ -205,7 +216,7 @@ impl Engine {
     pub fn summary(&self) -> Summary {
         Summary {
             nodes: self.nodes.len(),
-            by_status: NAMES.into_iter().zip(self.by_standing).filter(|(_, n)| *n > 0).collect(),
+            by_status: self.by_status().collect(),
             in_flight: self.in_flight,
             freeze: self.freeze.clone(),
             storm: self.losses.is_active(),

@@ -1,15 +1,15 @@
 //! Who a node is.
 
 use serde::{Deserialize, Deserializer, Serialize};
+use smol_str::SmolStr;
 use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 
 /// A node's name, which is its identity: a DNS label (RFC 1123 §2.1), lower case.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
-pub struct NodeId(Arc<str>);
+pub struct NodeId(SmolStr);
 
 /// A text is not a node's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

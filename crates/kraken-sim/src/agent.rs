@@ -4,8 +4,7 @@
 use crate::application::{Application, Side};
 use crate::fleet::{Event, Fleet, Work};
 use crate::parent::JOIN_WITHIN;
-use crate::plant::Bug;
-use kraken_engine::{DispatchId, Engine, Failure, Input, Output, Role, Settings};
+use kraken_engine::{DispatchId, Engine, Failure, Input, Output};
 use kraken_model::{Change, Document, Millis, Path, Side as Doc};
 use kraken_sync::{Child, ChildInput, ChildOutput, KeyRole, Proof, Secret, SessionKeys, Welcome};
 use std::rc::Rc;
@@ -62,10 +61,7 @@ impl<A: Application> Fleet<A> {
         }
         seat.lives += 1;
         let life = seat.lives;
-        let asks = self.plan.bug != Some(Bug::PermissionAssumed);
-        let permitted_under = asks.then(|| self.app.permitted_under());
-        let settings = Settings { role: Role::Node, permitted_under, ..Settings::default() };
-        let mut engine = Engine::among(settings, &self.agents);
+        let mut engine = Engine::among(Arc::clone(&self.agent_settings), &self.agents);
         engine.step(self.now, Input::Tick, &mut Vec::new());
         seat.agent = Some(Box::new(Agent {
             engine,

@@ -11,7 +11,7 @@ use crate::parent::Process;
 use crate::plant::Bug;
 use crate::queue::Queue;
 use crate::{Alarm, Random, Violation};
-use kraken_engine::{Common, DispatchId, Failure, Order, Output};
+use kraken_engine::{Common, DispatchId, Failure, Order, Output, Role, Settings};
 use kraken_model::{Document, Millis, NodeId, Registry};
 use kraken_plan::ModuleSet;
 use kraken_sync::{Proof, Secret, SessionKeys, Welcome};
@@ -147,6 +147,7 @@ pub(crate) struct Fleet<A: Application> {
     pub(crate) set: Arc<ModuleSet>,
     /// What the engines of all nodes have in common: apart they would take twice the memory.
     pub(crate) agents: Common,
+    pub(crate) agent_settings: Arc<Settings>,
     /// The names of all modules, in the order of their first mutation.
     pub(crate) modules: Vec<Arc<str>>,
     pub(crate) now: Millis,
@@ -204,9 +205,13 @@ impl<A: Application> Fleet<A> {
             let under = app.permitted_under();
             Checker::new(Arc::clone(&set), app.settings(0), A::writers, under, owners)
         });
+        let asks = plan.bug != Some(Bug::PermissionAssumed);
+        let permitted_under = asks.then(|| app.permitted_under());
+        let agent_settings = Settings { role: Role::Node, permitted_under, ..Settings::default() };
         Self {
             random: Random::apart(plan.seed, 2),
             agents: Common::new(Arc::clone(&set), Arc::clone(&registry)),
+            agent_settings: Arc::new(agent_settings),
             registry,
             set,
             modules,

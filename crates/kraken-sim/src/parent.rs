@@ -35,6 +35,9 @@ const MOST_HELLOS: u32 = 12;
 /// How much longer than the least a neighbour's silence may be.
 pub(crate) const PATIENCE: u64 = 8;
 
+/// Room for more outputs of one step is not kept.
+const MANY_OUTPUTS: usize = 1_024;
+
 /// An order that a module is carrying out.
 pub(crate) struct Running {
     pub(crate) id: DispatchId,
@@ -215,7 +218,8 @@ impl<A: Application> Fleet<A> {
                 Output::Refused { .. } => {}
             }
         }
-        if self.outputs.capacity() == 0 {
+        // After a start there is one for every node, and never so many again.
+        if self.outputs.capacity() == 0 && outputs.capacity() <= MANY_OUTPUTS {
             self.outputs = outputs;
         }
         for n in changed {

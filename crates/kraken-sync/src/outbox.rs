@@ -14,7 +14,6 @@ use crate::changes::Writer;
 use crate::frame::{Ack, Frame, MAX_PIECE_BYTES, Packer, Partial, Piece};
 use crate::rtt::Rtt;
 use kraken_model::{Document, Millis, Path, Side, diff};
-use std::collections::BTreeMap;
 
 /// How many changed addresses are remembered beyond as many as the document has, before the whole
 /// document is the shorter way.
@@ -50,8 +49,9 @@ pub(crate) struct Outbox {
     document: Document,
     newest: Revision,
     acked: Revision,
-    /// The latest revision in which each address changed, for all changes after `tracked_from`.
-    dirty: BTreeMap<Path, Revision>,
+    /// The latest revision in which each address changed, for all changes after `tracked_from`; by
+    /// address. Mostly empty, and there are many of these: so no map.
+    dirty: Vec<(Path, Revision)>,
     tracked_from: Revision,
     transfer: Option<Box<Transfer>>,
     /// The revision that is too large to be sent, until the document changes.
@@ -73,7 +73,7 @@ impl Outbox {
             document,
             newest: Revision(1),
             acked: Revision(0),
-            dirty: BTreeMap::new(),
+            dirty: Vec::new(),
             tracked_from: Revision(1),
             transfer: None,
             oversized: None,
@@ -107,13 +107,20 @@ impl Outbox {
         }
         self.newest.0 += 1;
         for change in changes {
-            self.dirty.insert(change.path, self.newest);
+            self.changed(change.path);
         }
         if self.dirty.len() > self.document.len() + SPARE_CHANGES {
             self.dirty.clear();
             self.tracked_from = self.newest;
         }
         true
+    }
+
+    fn changed(&mut self, path: Path) {
+        match self.dirty.binary_search_by(|(other, _)| other.cmp(&path)) {
+            Ok(at) => self.dirty[at].1 = self.newest,
+            Err(at) => self.dirty.insert(at, (path, self.newest)),
+        }
     }
 
     /// What the peer says it holds, and has of what is on its way.
@@ -135,7 +142,10 @@ impl Outbox {
             return;
         }
         self.acked = held;
-        self.dirty.retain(|_, changed| *changed > held);
+        self.dirty.retain(|(_, changed)| *changed > held);
+        if self.dirty.is_empty() {
+            self.dirty = Vec::new();
+        }
         if let Some(transfer) = self.transfer.take_if(|t| t.to <= held)
             && let Some(Sent { at, times: 1, acked: false }) = transfer.pieces.last()
         {
@@ -153,7 +163,7 @@ impl Outbox {
         let from = if tracked { self.acked } else { Revision(0) };
         let mut writer = Writer::default();
         if tracked {
-            for path in self.dirty.keys() {
+            for (path, _) in &self.dirty {
                 writer.put(path, self.document.get(path.as_str()));
             }
         } else {

@@ -3,7 +3,7 @@
 #![allow(clippy::print_stdout)]
 
 use kraken_model::Millis;
-use kraken_sim::{Plan, run};
+use kraken_sim::{Plan, Random, run};
 use layercake_sim::Layercake;
 use std::time::Duration;
 
@@ -13,6 +13,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const SMALL: usize = 1_000;
 const LARGE: usize = 100_000;
+
+/// What a simulated node takes of memory, with its parent's part and all that is on its way.
+const BYTES: usize = 8 << 10;
 
 /// Nodes of 100,000 say hello as often as the goal for such fleets says.
 const HELLO: Duration = Duration::from_secs(10);
@@ -48,6 +51,26 @@ fn measure(nodes: usize) -> (f64, u64) {
     (took, outcome.events)
 }
 
+/// How long it takes to read a line of memory that lies anywhere in so many bytes, in nanoseconds: each
+/// line says where the next one is, so that no two are read at once.
+fn latency(bytes: usize) -> f64 {
+    const STEPS: u32 = 3_000_000;
+    let mut lines = vec![[0_u64; 8]; bytes / 64];
+    let mut order: Vec<usize> = (0..lines.len()).collect();
+    let mut random = Random::new(1);
+    for last in (1..order.len()).rev() {
+        order.swap(last, random.below(last as u64 + 1) as usize);
+    }
+    for (at, next) in order.iter().zip(order.iter().cycle().skip(1)) {
+        lines[*at][0] = *next as u64;
+    }
+    let began = processor();
+    let end = (0..STEPS).fold(0, |at, _| lines[at as usize][0]);
+    let took = processor() - began;
+    std::hint::black_box(end);
+    took / f64::from(STEPS) * 1e9
+}
+
 fn say(name: &str, value: f64, unit: &str) {
     println!("{{\"name\":\"{name}\",\"value\":{value:.3},\"unit\":\"{unit}\"}}");
 }
@@ -66,6 +89,8 @@ fn main() {
     // Small ones several times: one takes too short a time to be measured well.
     let small = (0..5).map(|_| measure(SMALL).0).fold(f64::INFINITY, f64::min);
     let (large, events) = measure(LARGE);
+    say("sim.memory_1000", latency(SMALL * BYTES), "ns");
+    say("sim.memory_100000", latency(LARGE * BYTES), "ns");
     say("sim.active_1000", small, "s");
     say("sim.active_100000", large, "s");
     say("sim.per_node_1000", small / SMALL as f64 * 1e6, "us");

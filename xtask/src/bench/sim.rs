@@ -32,5 +32,17 @@ fn run() -> Result<Vec<Row>, Error> {
             }),
             goal: Some(Goal::RatioAtMost(1.5)),
         },
+        // What the row above cannot be below where every access misses the caches: a small fleet fits
+        // into them, a large one does not.
+        Row {
+            name: "sim/memory-100000".to_owned(),
+            samples: samples(&figures, "sim.memory_100000", 1.0)?,
+            unit: "ns to read anywhere in as much memory",
+            reference: Some(Reference {
+                what: "the same for the memory of 1,000 nodes".to_owned(),
+                samples: samples(&figures, "sim.memory_1000", 1.0)?,
+            }),
+            goal: None,
+        },
     ])
 }
