@@ -81,7 +81,7 @@ impl<A: Application> Fleet<A> {
     fn in_touch(&mut self, n: usize) {
         let Some(process) = &self.process else { return };
         let mut changes = vec![state("SYNC")];
-        let said = process.said.get(&n).map(Document::iter).into_iter().flatten();
+        let said = process.said.get(n).map(Document::iter).into_iter().flatten();
         changes.extend(said.map(|(path, value)| Change::set(path.clone(), value.clone())));
         self.say(n, changes);
     }
@@ -102,10 +102,10 @@ impl<A: Application> Fleet<A> {
             let gone = dsc.iter().filter(|(path, _)| app.node_owns(path));
             let gone = gone.filter(|(path, _)| taken.iter().all(|c| c.path != **path));
             let gone: Vec<Change> = gone.map(|(path, _)| Change::remove(path.clone())).collect();
-            process.said.remove(&n);
+            process.said.remove(n);
             taken.extend(gone);
         }
-        process.said.entry(n).or_default().apply(&taken);
+        process.said.or_insert_with(n, Document::new).apply(&taken);
         self.say(n, taken);
     }
 
@@ -174,7 +174,7 @@ impl Process {
         let Some(view) = self.engine.node(id) else { return Document::new() };
         let is_busy = view.dsc.text(BUSY) == Some("BUSY");
         let cfg = if self.is_frozen || view.is_held || is_busy {
-            let given = self.given.get(&n).cloned();
+            let given = self.given.get(n).cloned();
             given.unwrap_or_else(|| without_goals(view.cfg, set))
         } else {
             self.given.insert(n, view.cfg.clone());
@@ -189,18 +189,18 @@ impl Process {
 
     /// A node is taken away.
     pub(crate) fn forget(&mut self, n: usize) {
-        self.said.remove(&n);
-        self.given.remove(&n);
+        self.said.remove(n);
+        self.given.remove(n);
         self.unsure.remove(&n);
-        self.running.remove(&n);
+        self.running.remove(n);
     }
 
     /// A node is let in: it says everything anew, and a new boot of it has nothing yet that must
     /// not be disturbed.
     pub(crate) fn lets_in(&mut self, n: usize, id: &NodeId, is_return: bool) {
-        self.said.remove(&n);
+        self.said.remove(n);
         if let Some(view) = self.engine.node(id).filter(|_| !is_return) {
-            self.given.entry(n).or_insert_with(|| view.cfg.clone());
+            self.given.or_insert_with(n, || view.cfg.clone());
         }
     }
 }

@@ -253,7 +253,7 @@ impl<A: Application> Fleet<A> {
     }
 
     /// Lets time pass until everything is as it should be, or something is wrong.
-    pub(crate) fn run(mut self) -> Outcome {
+    pub(crate) fn run(&mut self) -> Outcome {
         let mut look_at = self.plan.faults_end.0;
         let violation = loop {
             if let Some(violation) = self.checker.as_mut().and_then(Checker::take_violation) {
@@ -277,7 +277,13 @@ impl<A: Application> Fleet<A> {
             self.happens_next();
         };
         let (at, events, fingerprint) = (self.now, self.events, self.fingerprint);
-        Outcome { violation, at, events, fingerprint, trace: self.trace.into() }
+        Outcome {
+            violation,
+            at,
+            events,
+            fingerprint,
+            trace: std::mem::take(&mut self.trace).into(),
+        }
     }
 
     pub(crate) fn happens_next(&mut self) {
@@ -410,7 +416,7 @@ impl<A: Application> Fleet<A> {
 
     fn first_straggler(&self) -> Option<usize> {
         (0..self.nodes.len()).find(|n| {
-            let cfg = self.disk.cfg.get(n);
+            let cfg = self.disk.cfg.get(*n);
             cfg.is_none_or(|cfg| !self.app.is_as(&self.nodes[*n].machine, cfg))
         })
     }

@@ -53,10 +53,8 @@ impl<A: Application> Fleet<A> {
 
     pub(crate) fn dispatch(&mut self, order: Order) {
         let n = number(&order.node);
-        let healthy = self.health(n);
-        let is_disruptive = self.set.mutation(order.mutation).disruptive;
-        if let Some(checker) = self.checker.as_mut().filter(|_| is_disruptive) {
-            checker.disrupts(self.now, n, order.mutation, healthy);
+        if self.set.mutation(order.mutation).disruptive {
+            self.judge_disruption(n, order.mutation);
         }
         let Some(process) = &mut self.process else { return };
         let name = &self.set.mutation(order.mutation).module;
@@ -82,7 +80,10 @@ impl<A: Application> Fleet<A> {
             return;
         }
         if let Some(process) = &mut self.process {
-            process.running.retain(|_, running| running.id != *id);
+            let n = number(&id.node);
+            if process.running.get(n).is_some_and(|running| running.id == *id) {
+                process.running.remove(n);
+            }
         }
     }
 
@@ -97,7 +98,7 @@ impl<A: Application> Fleet<A> {
             (Side::Parent, Some(process)) => {
                 let name = &self.set.mutation(work.order.mutation).module;
                 let module = self.modules.iter().position(|known| known == name);
-                process.running.get(&n).is_some_and(|running| {
+                process.running.get(n).is_some_and(|running| {
                     let ours = running.id == work.order.id;
                     ours || self.plan.bug == Some(Bug::InterruptIgnored)
                 }) && module.is_none_or(|module| process.module_lives[module] == work.life.1)
@@ -145,14 +146,14 @@ impl<A: Application> Fleet<A> {
             return;
         }
         let Some(process) = &mut self.process else { return };
-        if process.running.get(&n).is_some_and(|running| running.id == id) {
-            process.running.remove(&n);
+        if process.running.get(n).is_some_and(|running| running.id == id) {
+            process.running.remove(n);
         }
         let given = id.clone();
         let mut id = id;
         if self.plan.bug == Some(Bug::StaleEpochAccepted) && id.epoch != self.disk.epoch {
             // For an answer to whatever is under way now.
-            id = process.running.get(&n).map_or(id, |running| running.id.clone());
+            id = process.running.get(n).map_or(id, |running| running.id.clone());
         }
         self.step_as(Input::Finished { id, result }, Some(&given));
     }

@@ -6,9 +6,11 @@ use crate::application::Application;
 use crate::brain::Brain;
 use crate::desk::{RUN_STATE, silence};
 use crate::fleet::{Event, Fleet, number};
+use crate::per_node::PerNode;
 use crate::plant::Bug;
 use kraken_engine::{Command, DispatchId, Engine, Input, Output, Settings};
 use kraken_model::{Change, Document, Millis, Side as Doc};
+use kraken_plan::MutationId;
 use kraken_sync::{Parent, ParentInput, ParentSettings, TokenBook};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -50,14 +52,14 @@ pub(crate) struct Process {
     pub(crate) sync: Parent,
     pub(crate) book: TokenBook,
     /// What every node last said of itself.
-    pub(crate) said: HashMap<usize, Document>,
+    pub(crate) said: PerNode<Document>,
     /// The cfg that every node was last given.
-    pub(crate) given: HashMap<usize, Document>,
+    pub(crate) given: PerNode<Document>,
     /// Nodes with a session that the engine does not know to be in touch, and since when.
     pub(crate) unsure: BTreeMap<usize, Millis>,
     pub(crate) adopt_until: Option<Millis>,
     /// What modules are carrying out.
-    pub(crate) running: HashMap<usize, Running>,
+    pub(crate) running: PerNode<Running>,
     pub(crate) is_frozen: bool,
     /// What was kept is being read: modules begin to look when all of it is there.
     is_loading: bool,
@@ -104,11 +106,11 @@ impl<A: Application> Fleet<A> {
             engine: engine(settings, self),
             sync: Parent::new(sync),
             book: TokenBook::import(self.disk.tokens.values().cloned()),
-            said: HashMap::new(),
-            given: HashMap::new(),
+            said: PerNode::default(),
+            given: PerNode::default(),
             unsure: BTreeMap::new(),
             adopt_until: Some(self.now.plus(window)),
-            running: HashMap::new(),
+            running: PerNode::default(),
             is_frozen: false,
             is_loading: true,
             dirty: BTreeSet::new(),
@@ -142,11 +144,11 @@ impl<A: Application> Fleet<A> {
 
     fn read_what_was_kept(&mut self) {
         let by: Arc<str> = "start".into();
-        for (n, cfg) in self.disk.cfg.clone() {
+        for (n, cfg) in self.disk.cfg.clone().iter() {
             let node = self.nodes[n].id.clone();
-            self.step(Input::Configure { node, cfg: Some(cfg), by: Arc::clone(&by) });
+            self.step(Input::Configure { node, cfg: Some(cfg.clone()), by: Arc::clone(&by) });
         }
-        for (n, dsc) in self.disk.checkpoint.clone() {
+        for (n, dsc) in self.disk.checkpoint.clone().iter() {
             let node = self.nodes[n].id.clone();
             if self.plan.bug == Some(Bug::AdoptionGuardOff) {
                 for (path, value) in dsc.iter() {
@@ -155,7 +157,7 @@ impl<A: Application> Fleet<A> {
                     self.step(Input::Discover { node: node.clone(), changes, by });
                 }
             } else {
-                self.step(Input::Restore { node, dsc });
+                self.step(Input::Restore { node, dsc: dsc.clone() });
             }
         }
         self.mark_again();
@@ -172,7 +174,7 @@ impl<A: Application> Fleet<A> {
     pub(crate) fn keep_tokens(&mut self) {
         let Some(process) = &mut self.process else { return };
         for record in process.book.take_changes() {
-            self.disk.tokens.insert(record.node.clone(), record);
+            self.disk.tokens.insert(number(&record.node), record);
         }
     }
 
@@ -230,11 +232,18 @@ impl<A: Application> Fleet<A> {
 
     /// What a node may do by itself has changed; if it may do something now, that is disruptive.
     fn judge_permission(&mut self, n: usize) {
-        let health = self.health(n);
-        let (Some(process), Some(checker)) = (&self.process, &mut self.checker) else { return };
+        let Some(process) = &self.process else { return };
         let permitted = process.engine.node(&self.nodes[n].id).and_then(|view| view.permitted);
         if let Some(id) = permitted.and_then(|name| self.set.mutation_named(name)) {
-            checker.disrupts(self.now, n, id, health);
+            self.judge_disruption(n, id);
+        }
+    }
+
+    pub(crate) fn judge_disruption(&mut self, n: usize, step: MutationId) {
+        if self.checker.is_some() {
+            let health = self.health(n);
+            let checker = self.checker.as_mut();
+            checker.into_iter().for_each(|checker| checker.disrupts(self.now, n, step, health));
         }
     }
 

@@ -9,7 +9,14 @@ const MAX_RUNS: usize = 400;
 /// Runs a plan.
 #[must_use]
 pub fn run<A: Application>(app: A, plan: Plan) -> Outcome {
-    Fleet::new(app, plan).run()
+    run_then(app, plan, |outcome| outcome)
+}
+
+/// Runs a plan, and says how it ended while the fleet still is in memory: what it took does not have to be
+/// counted with what it takes to give all of that back.
+pub fn run_then<A: Application, R>(app: A, plan: Plan, then: impl FnOnce(Outcome) -> R) -> R {
+    let mut fleet = Fleet::new(app, plan);
+    then(fleet.run())
 }
 
 /// Leaves out of a plan that violates an invariant whatever is not needed for that: the plan that

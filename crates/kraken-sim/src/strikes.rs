@@ -25,7 +25,7 @@ impl<A: Application> Fleet<A> {
         let seat = &self.nodes[n];
         let is_as = |cfg| self.app.is_as(&seat.machine, cfg);
         Health {
-            is_as_wanted: self.disk.cfg.get(&n).is_some_and(is_as),
+            is_as_wanted: self.disk.cfg.get(n).is_some_and(is_as),
             is_untouched: seat.faults == 0
                 && seat.cuts == 0
                 && self.now.since(seat.touched) >= UNTOUCHED,

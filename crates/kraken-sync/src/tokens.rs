@@ -9,7 +9,7 @@ use crate::secret::SecretHash;
 use crate::{Proof, Secret};
 use kraken_model::{Millis, NodeId};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::HashMap;
 use std::time::Duration;
 
 /// Why a node was not let in. The peer is told only [`crate::REFUSED`].
@@ -94,8 +94,9 @@ pub struct TokenRecord {
 /// The tokens of all nodes.
 #[derive(Debug, Default)]
 pub struct TokenBook {
-    entries: BTreeMap<NodeId, TokenEntry>,
-    changed: BTreeSet<NodeId>,
+    entries: HashMap<NodeId, TokenEntry>,
+    /// Whose changed, maybe several times.
+    changed: Vec<NodeId>,
     counters: TokenCounters,
 }
 
@@ -116,13 +117,17 @@ impl TokenBook {
     /// Every node's record, in the order of the names.
     #[must_use]
     pub fn export(&self) -> Vec<TokenRecord> {
-        self.entries.keys().map(|node| self.record(node)).collect()
+        let mut records: Vec<_> = self.entries.keys().map(|node| self.record(node)).collect();
+        records.sort_unstable_by(|a, b| a.node.cmp(&b.node));
+        records
     }
 
     /// The records that changed since the last call. They have to be durable before anybody is told
     /// the outcome of the call that changed them.
     pub fn take_changes(&mut self) -> Vec<TokenRecord> {
-        let changed = std::mem::take(&mut self.changed);
+        let mut changed = std::mem::take(&mut self.changed);
+        changed.sort_unstable();
+        changed.dedup();
         changed.iter().map(|node| self.record(node)).collect()
     }
 
@@ -139,7 +144,7 @@ impl TokenBook {
     }
 
     fn entry(&mut self, node: &NodeId) -> &mut TokenEntry {
-        self.changed.insert(node.clone());
+        self.changed.push(node.clone());
         self.entries.entry(node.clone()).or_default()
     }
 
@@ -189,7 +194,7 @@ impl TokenBook {
     /// Forgets the node: neither token nor secret lets it in.
     pub fn revoke(&mut self, node: &NodeId) {
         if self.entries.remove(node).is_some() {
-            self.changed.insert(node.clone());
+            self.changed.push(node.clone());
         }
     }
 
@@ -379,7 +384,7 @@ mod tests {
     #[test]
     fn a_used_token_stays_used_after_a_restart_and_nothing_secret_is_stored() {
         let (mut book, token) = book_with_token();
-        let mut stored: BTreeMap<NodeId, TokenRecord> = BTreeMap::new();
+        let mut stored: std::collections::BTreeMap<NodeId, TokenRecord> = Default::default();
         let resume = book.present(Millis(1), &id("a"), "boot-1", &token, [2; 32]).unwrap();
         stored.extend(book.take_changes().into_iter().map(|r| (r.node.clone(), r)));
         assert!(book.take_changes().is_empty());

@@ -3,7 +3,7 @@
 #![allow(clippy::print_stdout)]
 
 use kraken_model::Millis;
-use kraken_sim::{Plan, Random, run};
+use kraken_sim::{Plan, Random, run_then};
 use layercake_sim::Layercake;
 use std::time::Duration;
 
@@ -24,11 +24,10 @@ const HELLO: Duration = Duration::from_secs(10);
 /// without this, each of many would be simulated for longer than each of few.
 const LASTS: Millis = Millis(150_000);
 
-/// What this process had of a processor, in seconds (proc(5), schedstat: the first field, in
-/// nanoseconds): what others do on the machine does not count.
+/// What this process had of a processor, in seconds: what others do on the machine does not count.
 fn processor() -> f64 {
-    let told = std::fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
-    told.split(' ').next().and_then(|ns| ns.parse::<f64>().ok()).unwrap_or(0.0) / 1e9
+    let had = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    had.tv_sec as f64 + had.tv_nsec as f64 / 1e9
 }
 
 /// How long a fleet takes, in seconds of one core, and how many events that were.
@@ -45,10 +44,11 @@ fn measure(nodes: usize) -> (f64, u64) {
         trace: 0,
     };
     let began = processor();
-    let outcome = run(app, plan);
-    let took = processor() - began;
-    assert_eq!(outcome.violation, None);
-    (took, outcome.events)
+    run_then(app, plan, |outcome| {
+        let took = processor() - began;
+        assert_eq!(outcome.violation, None);
+        (took, outcome.events)
+    })
 }
 
 /// How long it takes to read a line of memory that lies anywhere in so many bytes, in nanoseconds: each

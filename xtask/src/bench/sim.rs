@@ -32,8 +32,8 @@ fn run() -> Result<Vec<Row>, Error> {
             }),
             goal: Some(Goal::RatioAtMost(1.5)),
         },
-        // What the row above cannot be below where every access misses the caches: a small fleet fits
-        // into them, a large one does not.
+        // Beside the row above: a small fleet is in the caches, a large one is not, and so much slower
+        // is memory then.
         Row {
             name: "sim/memory-100000".to_owned(),
             samples: samples(&figures, "sim.memory_100000", 1.0)?,
