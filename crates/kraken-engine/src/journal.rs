@@ -119,6 +119,23 @@ pub enum What {
         /// The steps that there are no longer.
         removed: Vec<Arc<str>>,
     },
+    /// A module ended by itself. It is started again after a pause.
+    ModuleEnded {
+        /// Why.
+        reason: Arc<str>,
+        /// How many times since the start of the application, with this one.
+        restarts: u64,
+    },
+    /// A module that had ended runs again.
+    ModuleRuns,
+    /// What a module said was not taken: not its to say, outside the schemas, or of a node that there is
+    /// not. Told the first time, and then each time that there were twice as many.
+    ModuleRefused {
+        /// The latest of it.
+        reason: Arc<str>,
+        /// How many since the start of the application.
+        refused: u64,
+    },
     /// Other limits hold from now on.
     Limits {
         /// All of them, in words.
@@ -178,7 +195,7 @@ pub enum What {
 
 impl What {
     /// The names that [`What::name`] gives.
-    pub const NAMES: [&str; 26] = [
+    pub const NAMES: [&str; 29] = [
         "configured",
         "removed",
         "discovered",
@@ -193,6 +210,9 @@ impl What {
         "interrupted",
         "started",
         "modules",
+        "module_ended",
+        "module_runs",
+        "module_refused",
         "limits",
         "held",
         "released",
@@ -239,6 +259,9 @@ impl What {
             Self::Interrupted { .. } => "interrupted",
             Self::Started { .. } => "started",
             Self::Modules { .. } => "modules",
+            Self::ModuleEnded { .. } => "module_ended",
+            Self::ModuleRuns => "module_runs",
+            Self::ModuleRefused { .. } => "module_refused",
             Self::Limits { .. } => "limits",
             Self::Held { .. } => "held",
             Self::Released => "released",
@@ -303,6 +326,9 @@ mod tests {
             json!({"what": "interrupted", "mutation": "a.b", "attempt": 1, "reason": ""}),
             json!({"what": "started", "epoch": 1}),
             json!({"what": "modules", "added": ["a.b"], "removed": []}),
+            json!({"what": "module_ended", "reason": "", "restarts": 1}),
+            json!({"what": "module_runs"}),
+            json!({"what": "module_refused", "reason": "", "refused": 1}),
             json!({"what": "limits", "limits": ["all steps: 1 at a time"]}),
             json!({"what": "held", "why": "because", "until": 5}),
             json!({"what": "released"}),

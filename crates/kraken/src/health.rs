@@ -1,8 +1,10 @@
 //! How a module is: whether it runs, how often it was started again, and what was not taken from it.
 
+use kraken_engine::What;
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::mpsc;
 
 /// The pause before a module that broke off is started again; it doubles with every further time.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -53,24 +55,42 @@ pub struct ModuleStatus {
     pub last_error: Option<String>,
 }
 
+impl ModuleStatus {
+    fn new(name: &str, kind: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            state: ModuleState::Starting,
+            restarts: 0,
+            discoveries: 0,
+            refused: 0,
+            last_error: None,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Known {
+    status: ModuleStatus,
+    /// It broke off, and does not run again yet.
+    is_away: bool,
+}
+
+/// What a module has done or suffered that belongs into the journal, and which module.
+pub(crate) type News = (Arc<str>, What);
+
 /// The health of one module, shared by everything that has to do with it.
 #[derive(Debug)]
 pub struct Health {
-    status: Mutex<ModuleStatus>,
+    known: Mutex<Known>,
+    news: mpsc::Sender<News>,
 }
 
 impl Health {
-    pub(crate) fn new(name: &str, kind: &str) -> Arc<Self> {
+    pub(crate) fn new(name: &str, kind: &str, news: mpsc::Sender<News>) -> Arc<Self> {
         Arc::new(Self {
-            status: Mutex::new(ModuleStatus {
-                name: name.to_owned(),
-                kind: kind.to_owned(),
-                state: ModuleState::Starting,
-                restarts: 0,
-                discoveries: 0,
-                refused: 0,
-                last_error: None,
-            }),
+            news,
+            known: Mutex::new(Known { status: ModuleStatus::new(name, kind), is_away: false }),
         })
     }
 
@@ -87,18 +107,27 @@ impl Health {
 
     /// It runs.
     pub fn running(&self) {
-        self.change(|status| status.state = ModuleState::Running);
+        let returned = self.know(|known| {
+            known.status.state = ModuleState::Running;
+            std::mem::take(&mut known.is_away).then(|| known.status.name.clone())
+        });
+        if let Some(name) = returned {
+            self.journal(&name, What::ModuleRuns);
+        }
     }
 
     /// It broke off and will be started again.
     pub fn broke_off(&self, reason: &str) {
-        let name = self.change(|status| {
+        let (name, restarts) = self.know(|Known { status, is_away }| {
             status.state = ModuleState::BackOff;
+            *is_away = true;
             status.restarts += 1;
             status.last_error = Some(shorten(reason));
-            status.name.clone()
+            (status.name.clone(), status.restarts)
         });
         tracing::error!(module = name, reason, "a module broke off; it is started again");
+        let reason = shorten(reason).into();
+        self.journal(&name, What::ModuleEnded { reason, restarts });
     }
 
     /// Something went wrong that did not end it.
@@ -125,6 +154,8 @@ impl Health {
         // Whoever lies without end fills no log.
         if refused.is_power_of_two() {
             tracing::warn!(module, refused, reason, "refused what a module discovered");
+            let reason = shorten(reason).into();
+            self.journal(&module, What::ModuleRefused { reason, refused });
         }
     }
 
@@ -140,8 +171,17 @@ impl Health {
         self.change(|status| status.discoveries += 1);
     }
 
+    /// Modules break off after ever longer pauses, so the queue is full only if nobody empties it any more.
+    fn journal(&self, module: &str, what: What) {
+        let _ = self.news.try_send((module.into(), what));
+    }
+
     fn change<T>(&self, change: impl FnOnce(&mut ModuleStatus) -> T) -> T {
-        change(&mut self.status.lock().unwrap_or_else(PoisonError::into_inner))
+        self.know(|known| change(&mut known.status))
+    }
+
+    fn know<T>(&self, change: impl FnOnce(&mut Known) -> T) -> T {
+        change(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -190,7 +230,8 @@ mod tests {
 
     #[test]
     fn an_endless_error_is_kept_short() {
-        let health = Health::new("m", "exec");
+        let (news, _) = mpsc::channel(1);
+        let health = Health::new("m", "exec", news);
         health.trouble(&"ä".repeat(MAX_ERROR_BYTES));
         assert!(health.status().last_error.is_some_and(|e| e.len() <= MAX_ERROR_BYTES));
     }

@@ -51,7 +51,7 @@ impl Hosted {
         let own = set.mutations().filter(|(_, mutation)| *mutation.module == *name);
         let moves = own.flat_map(|(_, m)| m.effects.iter().map(|e| e.variable.clone())).collect();
         let desk = Desk {
-            health: Health::new(name, module.kind()),
+            health: Health::new(name, module.kind(), context.news.clone()),
             places: Arc::new(Semaphore::new(PLACES)),
             moves,
             module: Arc::clone(&module),

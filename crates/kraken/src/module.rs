@@ -1,6 +1,6 @@
 //! What a module is.
 
-use crate::health::Health;
+use crate::health::{Health, News};
 use crate::host::Desk;
 use crate::service::Service;
 use crate::views::{Subscription, Views};
@@ -77,6 +77,7 @@ pub struct Context {
     pub(crate) by: Arc<str>,
     pub(crate) views: Arc<Views>,
     pub(crate) discoveries: mpsc::Sender<Said>,
+    pub(crate) news: mpsc::Sender<News>,
     /// Of the module that speaks; none: the application itself does.
     pub(crate) desk: Option<Arc<Desk>>,
 }

@@ -129,11 +129,13 @@ impl Kraken {
         let (journal, events, journal_task) = Journal::start(keeper.clone(), clock);
         let (requests, requests_in) = mpsc::channel(QUEUE);
         let (discoveries, discoveries_in) = mpsc::channel(QUEUE);
+        let (news, news_in) = mpsc::channel(QUEUE);
         let context = Context {
             stop: stop.clone(),
             by: "kraken".into(),
             views: Arc::clone(&views),
             discoveries: discoveries.clone(),
+            news,
             desk: None,
         };
         let host = |module| Hosted::new(module, &modules, &context);
@@ -169,7 +171,7 @@ impl Kraken {
         engineer.begin(began, epoch).await;
 
         let mut tasks = JoinSet::new();
-        tasks.spawn(engineer.run(requests_in, discoveries_in));
+        tasks.spawn(engineer.run(requests_in, discoveries_in, news_in));
         let equipment = Equipment { registry, modules, hosted };
         let present = Present::new(equipment.clone(), context);
         for module in equipment.hosted.iter().filter(|one| one.module.service().is_none()) {

@@ -2,6 +2,7 @@
 
 use crate::clock::Clock;
 use crate::equipment::Equipment;
+use crate::health::News;
 use crate::host::{Hosted, panic_text};
 use crate::journal::{HAND_OVER, Journal, WRITTEN_WITHIN};
 use crate::keeper::Keeper;
@@ -174,6 +175,7 @@ impl Engineer {
         mut self,
         mut requests: mpsc::Receiver<Request>,
         mut discoveries: mpsc::Receiver<Said>,
+        mut news: mpsc::Receiver<News>,
     ) {
         let stop = self.context.stop.clone();
         let mut lessons = tokio::time::interval(LESSONS_EVERY);
@@ -199,6 +201,7 @@ impl Engineer {
                     }
                     None
                 }
+                Some((module, what)) = news.recv() => { self.tell(what, module); None }
                 Some(said) = discoveries.recv() => Some(said.into()),
                 () = std::future::ready(()), if !self.entries.is_empty() => {
                     self.hand_over().await;
@@ -357,6 +360,11 @@ impl Engineer {
         self.step(Input::Tick).await;
     }
 
+    /// Tells the journal of something that concerns no single node, and that the engine has no part in.
+    fn tell(&mut self, what: What, by: Arc<str>) {
+        self.entries.push(Entry { at: self.clock.now(), node: None, what, by, cause: None });
+    }
+
     fn show(&self, node: &NodeId) {
         let view = self.engine.node(node);
         let view = view.map(|v| View {
@@ -403,10 +411,8 @@ impl Engineer {
             }
             Request::Limits { limits, by, reply } => {
                 if self.engine.limits() != limits {
-                    let (at, words) =
-                        (self.clock.now(), limits.iter().map(|l| l.to_string().into()));
-                    let what = What::Limits { limits: words.collect() };
-                    self.entries.push(Entry { at, node: None, what, by, cause: None });
+                    let words = limits.iter().map(|l| l.to_string().into());
+                    self.tell(What::Limits { limits: words.collect() }, by);
                 }
                 self.step(Input::Limits(limits)).await;
                 let _ = reply.send(());

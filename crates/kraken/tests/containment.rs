@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use kraken::{
     Context, Failure, Keeper, Kraken, Module, ModuleState, ModuleStatus, Options, Order, Settings,
-    Tasks,
+    Tasks, What,
 };
 use kraken_model::{Change, Document, Field, Kind, NodeId, Path, Registry, Schema, Side};
 use kraken_plan::{Context as Taker, ModuleSet, Mutation, Retry};
@@ -168,6 +168,23 @@ fn is(kraken: &Kraken, name: &str, path: &str, value: &str) -> bool {
     kraken.views().get(&node(name)).is_some_and(|view| view.dsc.text(path) == Some(value))
 }
 
+/// What the journal tells of the module, once it tells so much.
+async fn told(kraken: &Kraken, entries: usize) -> Vec<What> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let events = kraken.latest_events(1_000).await.unwrap();
+        let is_told = |what: &What| what.name().starts_with("module_");
+        let doors = events.into_iter().map(|event| event.entry).filter(|e| is_told(&e.what));
+        let told: Vec<What> =
+            doors.inspect(|e| assert_eq!(&*e.by, "door")).map(|e| e.what).collect();
+        if told.len() >= entries {
+            return told;
+        }
+        assert!(Instant::now() < deadline, "the journal tells {told:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// The module that works goes on working, for nodes that come later too.
 async fn works(kraken: &Kraken) {
     until(kraken, "b is not lit", |kraken| is(kraken, "b", "lamp", "ON")).await;
@@ -193,6 +210,12 @@ async fn a_module_that_crashes_is_started_again_until_it_runs() {
     let status = door(&kraken);
     assert_eq!(status.restarts, u64::from(CRASHES));
     assert!(status.last_error.unwrap().contains("the hinges broke"));
+    let crashes = (1..=u64::from(CRASHES)).flat_map(|restarts| {
+        let reason = "it panicked: the hinges broke".into();
+        [What::ModuleEnded { reason, restarts }, What::ModuleRuns]
+    });
+    let crashes: Vec<What> = crashes.collect();
+    assert_eq!(told(&kraken, crashes.len()).await, crashes);
     // Its steps are taken all the same.
     until(&kraken, "a is not locked", |kraken| is(kraken, "a", "door", "LOCKED")).await;
     end(kraken, tasks).await;
@@ -227,6 +250,15 @@ async fn what_a_module_never_declared_is_refused_and_counted() {
     works(&kraken).await;
     assert!(!is(&kraken, "a", "lamp", "ON") && !is(&kraken, "a", "door", "AJAR"));
     assert!(!kraken.views().contains(&node("nobody")));
+    // The first one, and each time twice as many.
+    let refused = told(&kraken, 3).await.into_iter().map(|what| match what {
+        What::ModuleRefused { refused, reason } => (refused, reason.to_string()),
+        other => panic!("{other:?}"),
+    });
+    let refused: Vec<(u64, String)> = refused.collect();
+    assert_eq!(refused.iter().map(|(refused, _)| *refused).collect::<Vec<_>>(), [1, 2, 4]);
+    assert_eq!(refused[0].1, "lamp is not its own to discover");
+    assert_eq!(refused[1].1, "nothing is not its own to discover");
     until(&kraken, "a is not locked", |kraken| is(kraken, "a", "door", "LOCKED")).await;
     let lamp = kraken.hosted().into_iter().find(|module| module.name == "lamp").unwrap();
     assert_eq!((lamp.refused, lamp.restarts), (0, 0));

@@ -31,6 +31,13 @@ pub(crate) fn words(entry: &Entry) -> String {
         What::Interrupted { mutation, reason, .. } => format!("{mutation} interrupted: {reason}"),
         What::Started { epoch } => format!("the server has started, for the {epoch}. time"),
         What::Modules { added, removed } => modules(by, added, removed),
+        What::ModuleEnded { reason, restarts } => {
+            format!("module {by} ended by itself (time {restarts} since the start): {reason}")
+        }
+        What::ModuleRuns => format!("module {by} runs again"),
+        What::ModuleRefused { reason, refused } => {
+            format!("not taken from module {by} (time {refused} since the start): {reason}")
+        }
         What::Limits { limits } if limits.is_empty() => format!("no limits any more ({by})"),
         What::Limits { limits } => format!("other limits ({by}): {}", limits.join("; ")),
         What::Held { terms } => format!("held by {by}{terms}"),
