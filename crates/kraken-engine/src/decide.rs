@@ -4,7 +4,7 @@ use crate::gates::{Candidate, Place};
 use crate::node::{Node, Standing};
 use crate::status::{Failed, Want};
 use crate::{Engine, Output, Role, What};
-use kraken_model::{Millis, Path, Value};
+use kraken_model::{Document, Millis, Path, Value};
 use kraken_plan::{Context, MutationId, State, Step};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +14,18 @@ use std::time::Duration;
 #[must_use]
 pub fn permitted(under: &Path, mutation: &str) -> Path {
     Path::known(&format!("{under}.{mutation}"))
+}
+
+/// What a node should be when no permission counts any more, because its parent is out of reach and could not take
+/// it back; `None` when it has none.
+#[must_use]
+pub fn without_permissions(under: &Path, cfg: &Document) -> Option<Document> {
+    let given: Vec<Path> = cfg.under(under.as_str()).map(|(path, _)| path.clone()).collect();
+    (!given.is_empty()).then(|| {
+        let mut cfg = cfg.clone();
+        given.iter().for_each(|path| drop(cfg.remove(path.as_str())));
+        cfg
+    })
 }
 
 /// What was decided, and when it has to be looked at again although nothing happened.

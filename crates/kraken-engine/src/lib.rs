@@ -47,7 +47,7 @@ mod table;
 mod timers;
 
 pub use common::Common;
-pub use decide::permitted;
+pub use decide::{permitted, without_permissions};
 pub use engine::{Counters, Engine, NodeView, Summary};
 pub use experience::{Experience, Lesson};
 pub use explain::{Expected, Explanation, FailureView};

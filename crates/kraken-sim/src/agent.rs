@@ -4,7 +4,8 @@
 use crate::application::{Application, Side};
 use crate::fleet::{Event, Fleet, Work};
 use crate::parent::JOIN_WITHIN;
-use kraken_engine::{DispatchId, Engine, Failure, Input, Output};
+use crate::plant::Bug;
+use kraken_engine::{DispatchId, Engine, Failure, Input, Output, without_permissions};
 use kraken_model::{Change, Document, Millis, Path, Side as Doc};
 use kraken_sync::{Child, ChildInput, ChildOutput, KeyRole, Proof, Secret, SessionKeys, Welcome};
 use std::rc::Rc;
@@ -212,8 +213,10 @@ impl<A: Application> Fleet<A> {
                     if let Some(agent) = &mut self.nodes[n].agent {
                         agent.running = Some(order.id.clone());
                     }
+                    let agent = self.nodes[n].agent.as_ref();
+                    let is_in_touch = agent.is_some_and(|agent| agent.link == Link::Linked);
                     if let Some(checker) = &mut self.checker {
-                        checker.node_steps(self.now, n, &order);
+                        checker.node_steps(self.now, n, &order, is_in_touch);
                     }
                     let order = Rc::new(order);
                     let work = Work { side: Side::Node, order, stage: 0, life: (life, 0) };
@@ -275,6 +278,7 @@ impl<A: Application> Fleet<A> {
                     if let Some(agent) = self.agent_of(n, life) {
                         agent.link = Link::Joining;
                     }
+                    self.lapse(n);
                     self.queue.push(self.now, Event::Join { node: n, life });
                 }
                 ChildOutput::DscTooLarge { .. } => {}
@@ -283,6 +287,7 @@ impl<A: Application> Fleet<A> {
                     if let Some(agent) = self.agent_of(n, life) {
                         agent.link = Link::Resting;
                     }
+                    self.lapse(n);
                     let left = self.app.left();
                     self.agent_found(n, left, "agent".into());
                     self.queue.push(self.now.plus(REST), Event::Join { node: n, life });
@@ -290,6 +295,19 @@ impl<A: Application> Fleet<A> {
             }
         }
         self.plan_agent_wake(n);
+    }
+
+    /// Out of touch with its parent, a node has no permissions any more.
+    fn lapse(&mut self, n: usize) {
+        if self.plan.bug == Some(Bug::PermissionOutlives) {
+            return;
+        }
+        let (under, seat) = (self.app.permitted_under(), &self.nodes[n]);
+        let view = seat.agent.as_ref().and_then(|agent| agent.engine.node(&seat.id));
+        if let Some(cfg) = view.and_then(|view| without_permissions(&under, view.cfg)) {
+            let (node, by) = (seat.id.clone(), "agent".into());
+            self.agent_step(n, Input::Configure { node, cfg: Some(cfg), by });
+        }
     }
 
     /// The node takes its leave.

@@ -443,10 +443,15 @@ impl Checker {
 
     /// A node takes a step of its own. What was wanted of it after it was held, in use or frozen
     /// must not have reached it.
-    pub(crate) fn node_steps(&mut self, now: Millis, n: usize, order: &Order) {
+    pub(crate) fn node_steps(&mut self, now: Millis, n: usize, order: &Order, is_in_touch: bool) {
         let known = &self.nodes[n];
         let mutation = self.set.mutation(order.mutation);
         if !mutation.disruptive {
+            return;
+        }
+        if !is_in_touch {
+            let what = format!("takes {}, out of touch with its parent", mutation.name);
+            self.blame(Invariant::Permitted, now, n, what);
             return;
         }
         let word = permitted(&self.permitted_under, &mutation.name);

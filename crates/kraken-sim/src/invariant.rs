@@ -40,7 +40,8 @@ pub enum Invariant {
     Interrupted,
     /// The journal says all that changed, and every step before it is taken.
     Journal,
-    /// A node takes no disruptive step by itself that its parent has not permitted.
+    /// A node takes no disruptive step by itself that its parent has not permitted, and none while it is out
+    /// of touch.
     Permitted,
 }
 

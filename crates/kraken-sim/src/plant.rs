@@ -56,11 +56,13 @@ pub enum Bug {
     SilenceUnheard,
     /// Nodes disrupt without having been permitted to.
     PermissionAssumed,
+    /// What a node was permitted counts although its parent is out of reach.
+    PermissionOutlives,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::AdoptionGuardOff,
         Self::FreshnessOff,
         Self::LimitOffByOne,
@@ -83,6 +85,7 @@ impl Bug {
         Self::OrderedTwice,
         Self::SilenceUnheard,
         Self::PermissionAssumed,
+        Self::PermissionOutlives,
     ];
 
     pub(crate) fn spoil(self, settings: &mut Settings) {

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use kraken_model::Millis;
-use kraken_sim::{Blow, Bug, Happening, Invariant, What, run, shrink};
+use kraken_sim::{Blow, Bug, Happening, Invariant, What, Wish, Word, run, shrink};
 use layercake_sim::{Size, plan};
 use std::time::Duration;
 
@@ -14,10 +14,12 @@ fn found(bug: Bug) -> Option<(u64, Invariant)> {
     (0..DAYS).find_map(|seed| {
         let (app, mut plan) = plan(seed, Size(20));
         plan.bug = Some(bug);
-        if bug == Bug::StaleEpochAccepted {
-            plan.happenings.extend(late_answers());
-            plan.happenings.sort_by_key(|happening| happening.at);
+        match bug {
+            Bug::StaleEpochAccepted => plan.happenings.extend(late_answers()),
+            Bug::PermissionOutlives => plan.happenings.extend(broken_swaps()),
+            _ => {}
         }
+        plan.happenings.sort_by_key(|happening| happening.at);
         run(app, plan).violation.map(|violation| (seed, violation.invariant))
     })
 }
@@ -29,6 +31,21 @@ fn late_answers() -> [Happening; 2] {
     let hang = What::Blow { blow: Blow::ControllerHangs, first: 0, count: 20, lasts };
     let crash = What::ParentCrash { down: Duration::from_secs(1) };
     [Happening { at: Millis(1_500), what: hang }, Happening { at: Millis(10_000), what: crash }]
+}
+
+/// Swaps of images that take long and break off when their nodes have lost their parent: nobody has taken back the
+/// permission to begin again.
+fn broken_swaps() -> Vec<Happening> {
+    let (first, count) = (0, 20);
+    let blow = |blow, lasts| What::Blow { blow, first, count, lasts };
+    let wish = |node| (300, What::Operator(Word::Want(node, Wish::Runs(1))));
+    let others = [
+        (290, blow(Blow::Slow, Duration::from_secs(280))),
+        (310, What::Cut { first, count, lasts: Duration::from_secs(200) }),
+        (380, blow(Blow::Service, Duration::from_secs(1))),
+    ];
+    let all = others.into_iter().chain((first..count).map(wish));
+    all.map(|(at, what)| Happening { at: Millis(at * 1_000), what }).collect()
 }
 
 fn broken_by(bug: Bug) -> Invariant {
@@ -48,7 +65,7 @@ fn broken_by(bug: Bug) -> Invariant {
         Bug::NodeSpeaksForOthers => Invariant::OneWriter,
         Bug::OrderedTwice => Invariant::OneStep,
         Bug::SilenceUnheard | Bug::EndForgotten => Invariant::Converges,
-        Bug::PermissionAssumed => Invariant::Permitted,
+        Bug::PermissionAssumed | Bug::PermissionOutlives => Invariant::Permitted,
     }
 }
 

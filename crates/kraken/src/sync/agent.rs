@@ -8,7 +8,7 @@ use crate::module::{Context, Module, Order};
 use crate::runtime::{Kraken, KrakenError, Options, Tasks};
 use crate::tls::{KeyPin, client_config};
 use async_trait::async_trait;
-use kraken_engine::{Failure, Role, Settings};
+use kraken_engine::{Failure, Role, Settings, without_permissions};
 use kraken_model::{Change, Document, NodeId, Path, Registry};
 use kraken_plan::ModuleSet;
 use kraken_store::{Bounds, Memory};
@@ -124,6 +124,7 @@ pub struct Agent {
     joined: Vec<Change>,
     left: Vec<Change>,
     owns: Arc<dyn Fn(&Path) -> bool + Send + Sync>,
+    permitted_under: Option<Path>,
     logs: mpsc::Receiver<LogLine>,
     leave: mpsc::Receiver<()>,
     clock: Clock,
@@ -205,7 +206,7 @@ impl Agent {
             keeper: Keeper::new(Box::new(Memory::default())).bounded(JOURNAL),
             settings: Settings {
                 role: Role::Node,
-                permitted_under: options.permitted_under,
+                permitted_under: options.permitted_under.clone(),
                 ..Settings::default()
             },
         })
@@ -226,6 +227,7 @@ impl Agent {
             joined: options.joined,
             left: options.left,
             owns: options.node_owns,
+            permitted_under: options.permitted_under,
             logs: options.logs,
             leave,
             clock: Clock::start(),
@@ -320,7 +322,7 @@ impl Agent {
     async fn joined(&mut self, joined: Joined) -> Link {
         let Joined { socket, keys, welcome } = joined;
         self.child.joined(self.clock.now(), keys, &welcome, &mut self.outputs);
-        self.configure(welcome.cfg).await;
+        self.configure(welcome.cfg, "parent").await;
         // Told at once with what makes it known, so that nobody has to ask for it.
         let mut joined = self.joined.clone();
         joined.extend(self.kraken.services(&self.node));
@@ -328,10 +330,20 @@ impl Agent {
         Link::Linked(socket)
     }
 
-    async fn configure(&self, cfg: Document) {
+    async fn configure(&self, cfg: Document, by: &str) {
         let write = vec![(self.node.clone(), Some(cfg))];
-        if let Err(error) = self.kraken.configure(write, "parent").await {
+        if let Err(error) = self.kraken.configure(write, by).await {
             tracing::error!(%error, "what the parent wants cannot be taken");
+        }
+    }
+
+    /// Out of touch with its parent, a node takes no disruptive step that it was permitted before: that may be
+    /// taken back meanwhile. What it has begun it ends.
+    async fn lapse(&self) {
+        let view = self.kraken.views().get(&self.node);
+        let lapsed = self.permitted_under.as_ref().zip(view.as_ref());
+        if let Some(cfg) = lapsed.and_then(|(under, view)| without_permissions(under, &view.cfg)) {
+            self.configure(cfg, "agent").await;
         }
     }
 
@@ -352,9 +364,10 @@ impl Agent {
                         let _ = socket.try_send(&bytes);
                     }
                 }
-                ChildOutput::Cfg { document, .. } => self.configure(document).await,
+                ChildOutput::Cfg { document, .. } => self.configure(document, "parent").await,
                 ChildOutput::ParentSilent { .. } => {
                     tracing::warn!("the parent is silent; joining again");
+                    self.lapse().await;
                     next = Some(self.call(self.child.held()));
                 }
                 ChildOutput::KeysSpent => next = Some(self.call(self.child.held())),
@@ -363,6 +376,7 @@ impl Agent {
                 }
                 ChildOutput::Left { acknowledged } => {
                     tracing::info!(acknowledged, "left");
+                    self.lapse().await;
                     self.report(self.left.clone()).await;
                     next = Some(Link::Resting(tokio::time::Instant::now() + REST));
                 }

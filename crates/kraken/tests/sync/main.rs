@@ -141,6 +141,28 @@ async fn after_a_restart_of_the_parent_a_node_comes_by_itself_and_is_adopted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_node_was_permitted_lapses_with_its_parent_and_comes_back_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let identity = Identity::generate().unwrap();
+    let open = || Keeper::new(Box::new(Embedded::open(dir.path().join("s.redb")).unwrap()));
+    let site = Site::start("127.0.0.1:0".parse().unwrap(), &identity, open()).await;
+    let boot = site.boot("n1").await;
+    let without = site.kraken.views().get(&node("n1")).unwrap().cfg;
+    let mut with = without.clone();
+    with.set(Path::known("permitted.swap"), true);
+    site.kraken.configure(vec![(node("n1"), Some(with.clone()))], "test").await.unwrap();
+    let machine = Machine::start(told(&site, "n1", boot)).await;
+    machine.until_cfg(&with).await;
+    let address = site.sync.address();
+    site.end().await;
+    machine.until_cfg(&without).await;
+    let site = Site::start(address, &identity, open()).await;
+    machine.until_cfg(&with).await;
+    machine.vanish().await;
+    site.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_was_silent_before_a_restart_is_confirmed_to_be() {
     let dir = tempfile::tempdir().unwrap();
     let identity = Identity::generate().unwrap();

@@ -29,6 +29,7 @@ fn declared() -> (Arc<Registry>, Arc<ModuleSet>) {
         variable("app_state", &["UNKNOWN", "IDLE", "ACTIVE"]),
         variable("busy", &["UNKNOWN", "FREE", "BUSY"]),
         Field::new("stalls", Kind::Bool, &[Side::Cfg], "whether its parent stands still").unwrap(),
+        Field::new("permitted.*", Kind::Bool, &[Side::Cfg], "what it may").unwrap(),
         Field::new("door", Kind::Bool, &[Side::Cfg, Side::Dsc], "whether it is open").unwrap(),
     ];
     let service = kraken_plan::Service::new("app", "whether the application is looked after");
@@ -297,7 +298,7 @@ impl Machine {
         let (registry, modules) = declared();
         let (_, logs) = tokio::sync::mpsc::channel(1);
         let agent = Agent::start(AgentOptions {
-            permitted_under: None,
+            permitted_under: Some(Path::known("permitted")),
             node: node(told.name),
             boot_id: told.boot.0,
             parents: vec![told.parent],
