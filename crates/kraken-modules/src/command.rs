@@ -3,7 +3,7 @@
 use crate::fields::words;
 use kraken_process::Run;
 use kraken_yaml::{Node, Report};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -61,6 +61,14 @@ impl Program {
         }
     }
 
+    /// What the program and the files among its arguments are now, as far as there are such: another one has other
+    /// stamps. What they read besides, nobody knows.
+    pub(crate) fn stamps(&self) -> Vec<Stamp> {
+        let words = self.args.iter().map(|word| self.dir.join(word));
+        let files = std::iter::once(self.path.clone()).chain(words);
+        files.filter_map(|file| Stamp::of(&file)).collect()
+    }
+
     pub(crate) fn run(&self, limit: Duration) -> Run {
         Run::new(&self.path, &self.args, limit).in_dir(&self.dir)
     }
@@ -68,6 +76,24 @@ impl Program {
     #[cfg(feature = "grpc")]
     pub(crate) fn service(&self) -> Run {
         Run::service(&self.path, &self.args).in_dir(&self.dir)
+    }
+}
+
+/// By what a file is told from the one that stood there before, without reading it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    path: PathBuf,
+    inode: u64,
+    bytes: u64,
+    /// When it was written to: seconds and nanoseconds since 1970.
+    written: (i64, i64),
+}
+
+impl Stamp {
+    fn of(path: &Path) -> Option<Self> {
+        let about = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
+        let written = (about.mtime(), about.mtime_nsec());
+        Some(Self { path: path.to_owned(), inode: about.ino(), bytes: about.len(), written })
     }
 }
 

@@ -1,7 +1,7 @@
 //! One file, read in two turns: first what it declares, then, once everything that is declared
 //! anywhere is known, what it says of it.
 
-use crate::command::Program;
+use crate::command::{Program, Stamp};
 use crate::step::{Place, Step, duration};
 use crate::{fields, guard};
 use kraken_model::{Field, Path as Address, Registry, Schema, Side};
@@ -47,6 +47,9 @@ pub(crate) struct Declared {
     pub(crate) additions: Vec<Addition>,
     /// The file itself.
     text: String,
+    /// The program that serves it, as it was when the file was read. Commands are started anew each time, so theirs
+    /// do not matter.
+    served_by: Vec<Stamp>,
 }
 
 /// How a module looks.
@@ -71,8 +74,8 @@ pub(crate) struct Addition {
 }
 
 impl Declared {
-    /// Whether it runs as another one does: it is the same file, and what it asks of nodes before it looks
-    /// means the same.
+    /// Whether it runs as another one does: it is the same file, the program that serves it is the same, and what
+    /// it asks of nodes before it looks means the same.
     pub(crate) fn runs_as(&self, other: &Self, now: &Registry, then: &Registry) -> bool {
         let is_same = |guard: &Guard| {
             let field =
@@ -80,7 +83,8 @@ impl Declared {
             field(now) == field(then)
         };
         let mut asked = self.discover.iter().flat_map(|discover| &discover.requires);
-        (&self.name, &self.text) == (&other.name, &other.text) && asked.all(is_same)
+        let made_of = |one: &Self| (one.name.clone(), one.text.clone(), one.served_by.clone());
+        made_of(self) == made_of(other) && asked.all(is_same)
     }
 
     /// Whether the file declares that the value at an address is discovered.
@@ -154,7 +158,8 @@ impl Draft {
         steps.iter_mut().for_each(|step| step.mutation.looks_after = discover.is_some());
         let additions = additions(&self.root, registry, report);
         let (report, name, text) = (self.report, self.name, self.text);
-        Declared { report, name, schema, steps, serve, discover, additions, text }
+        let served_by = serve.as_ref().map(Program::stamps).unwrap_or_default();
+        Declared { report, name, schema, steps, serve, discover, additions, text, served_by }
     }
 }
 

@@ -131,11 +131,21 @@ async fn lamps_are_switched_by_a_module_in_python_also_after_it_was_killed() {
     };
     let running = reload(&text, &running).await;
     assert_eq!((processes(dir.path()), kraken.hosted()[0].restarts), (before.clone(), 1));
-    reload(&format!("{text}# Changed.\n"), &running).await;
+    let changed = format!("{text}# Changed.\n");
+    let running = reload(&changed, &running).await;
     want("ON").await;
     let after = processes(dir.path());
     assert!(after.len() == before.len() && after != before, "{before:?} {after:?}");
     assert_eq!((kraken.hosted().len(), kraken.hosted()[0].restarts), (1, 0), "it is a new one");
+
+    // So is the one of a changed program, although its file is the same.
+    let program = dir.path().join("lamp.py");
+    let lines = std::fs::read_to_string(&program).unwrap();
+    std::fs::write(&program, format!("{lines}# Changed.\n")).unwrap();
+    reload(&changed, &running).await;
+    want("OFF").await;
+    let last = processes(dir.path());
+    assert!(last.len() == after.len() && last != after, "{after:?} {last:?}");
     kraken.stop();
     tokio::time::timeout(PATIENCE, tasks.ended()).await.unwrap();
 }
