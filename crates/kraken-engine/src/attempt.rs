@@ -78,7 +78,7 @@ impl Engine {
     }
 
     /// It is to be dropped.
-    pub(crate) fn interrupt(&mut self, at: u32, reason: &'static str, out: &mut Vec<Output>) {
+    pub(crate) fn interrupt(&mut self, at: u32, reason: &str, out: &mut Vec<Output>) {
         let Some(running) = self.end_unseen(at, out) else { return };
         let Some(node) = self.nodes.get(at) else { return };
         let id = self.dispatch_id(&node.id, running.attempt);
@@ -98,16 +98,26 @@ impl Engine {
         result: Result<(), Failure>,
         out: &mut Vec<Output>,
     ) {
-        let at = self.nodes.find(&id.node).filter(|_| id.epoch == self.settings.epoch);
-        let running = at.and_then(|at| self.nodes.get_mut(at)?.running.as_deref_mut());
-        let Some(running) = running.filter(|running| running.attempt == id.attempt) else {
-            self.counters.late_answers += 1;
-            return;
-        };
-        match (result, at) {
-            (Err(failure), Some(at)) => self.failed(at, failure, out),
-            _ => running.answered = true,
+        match (result, self.under_way(id)) {
+            (_, None) => self.counters.late_answers += 1,
+            (Err(failure), Some((at, _))) => self.failed(at, failure, out),
+            (Ok(()), Some((_, running))) => running.answered = true,
         }
+    }
+
+    /// Nobody has it in hand any more.
+    pub(crate) fn abandoned(&mut self, id: &DispatchId, reason: &str, out: &mut Vec<Output>) {
+        if let Some((at, _)) = self.under_way(id) {
+            self.interrupt(at, reason, out);
+            self.reconsider(at, out);
+        }
+    }
+
+    /// An attempt, when it is the one that is under way on its node.
+    fn under_way(&mut self, id: &DispatchId) -> Option<(u32, &mut Running)> {
+        let at = self.nodes.find(&id.node).filter(|_| id.epoch == self.settings.epoch)?;
+        let running = self.nodes.get_mut(at)?.running.as_deref_mut();
+        Some((at, running.filter(|running| running.attempt == id.attempt)?))
     }
 
     /// Its module could not take it.

@@ -165,6 +165,7 @@ impl Engine {
                 None => self.counters.unknown_nodes += 1,
             },
             Input::Finished { id, result } => self.finished(&id, result, out),
+            Input::Abandoned { id, reason } => self.abandoned(&id, &reason, out),
             Input::Command { command, by } => self.command(command, by, out),
             Input::Limits(limits) => self.limit(limits, out),
             Input::Modules { set, registry, by } => self.go_over(set, registry, by, out),

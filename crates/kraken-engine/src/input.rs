@@ -47,6 +47,14 @@ pub enum Input {
         /// What the module says.
         result: Result<(), Failure>,
     },
+    /// Who had a dispatch in hand is gone, and nothing is wrong with the step: it is dropped, and does not count as a
+    /// failure.
+    Abandoned {
+        /// The attempt.
+        id: DispatchId,
+        /// Why, for a person.
+        reason: Arc<str>,
+    },
     /// What an operator wants. Holds, freezes and uses end with the engine: whoever drives it gives
     /// them again after a restart, before the first [`Input::Tick`], and they are not journalled
     /// again.

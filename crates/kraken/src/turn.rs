@@ -252,9 +252,8 @@ impl Engineer {
             self.running.values().filter(is_left).map(|running| running.id.clone()).collect();
         for id in left {
             self.running.remove(&id.node).inspect(|running| running.handle.abort());
-            let reason = "its module was replaced by another".to_owned();
-            self.step(Input::Finished { id, result: Err(Failure { reason, permanent: false }) })
-                .await;
+            let reason = "its module was replaced by another".into();
+            self.step(Input::Abandoned { id, reason }).await;
         }
         self.show_all();
     }

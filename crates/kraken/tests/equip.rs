@@ -158,6 +158,10 @@ async fn another_module_of_the_same_name_takes_over_what_the_first_never_ended()
     kraken.equip(registry, modules, vec![lamp.clone()], "test").await.unwrap();
     assert_eq!((stuck.counts(), lamp.counts().1), ((1, 1), 0));
     until("lit", &kraken, |dsc| dsc.text("lamp") == Some("ON")).await;
+    let events = kraken.latest_events(100).await.unwrap();
+    let became = events.iter().map(|event| event.entry.what.name());
+    let became: Vec<_> = became.filter(|name| ["failed", "interrupted"].contains(name)).collect();
+    assert_eq!(became, ["interrupted"], "the step is not to blame");
     kraken.stop();
     tasks.ended().await;
 }

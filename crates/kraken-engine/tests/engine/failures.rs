@@ -3,6 +3,7 @@
 use crate::words::*;
 use kraken_engine::{Command, Input, Role, Settings, What};
 use kraken_model::Millis;
+use std::sync::Arc;
 
 /// A bench whose node n1 is off, with the attempt to switch it on under way.
 fn switching_on() -> (Bench, kraken_engine::Order) {
@@ -30,6 +31,23 @@ fn pauses_grow_and_stay_below_their_cap() {
         assert!(bench.explain("n1").to_string().contains("no answer; it is tried again"));
         order = orders(&bench.tick()).remove(0);
     }
+}
+
+#[test]
+fn what_nobody_has_in_hand_any_more_is_asked_for_again_and_has_not_failed() {
+    let (mut bench, order) = switching_on();
+    let gone = Input::Abandoned { id: order.id.clone(), reason: "its module is gone".into() };
+    let out = bench.input(gone.clone());
+    let (mutation, attempt) = (Arc::from("power.on"), order.id.attempt);
+    let reason = "its module is gone".into();
+    assert!(journal(&out).contains(&What::Interrupted { mutation, attempt, reason }));
+    let again = orders(&out).remove(0);
+    assert_eq!((again.mutation, again.id.attempt), (order.mutation, attempt + 1));
+    assert!(!bench.explain("n1").to_string().contains("failed"));
+    // Of the attempt before nothing counts any more.
+    assert_eq!(bench.input(gone), []);
+    assert_eq!(bench.fails(&order, "too late", true), []);
+    assert_eq!(bench.engine.summary().counters.late_answers, 1);
 }
 
 #[test]
