@@ -59,6 +59,7 @@ struct Known {
     announced: Option<(Arc<str>, u32)>,
     interrupted: BTreeSet<u32>,
     held: Option<Period>,
+    frozen: Option<Period>,
     busy: Option<Period>,
     is_adopted: bool,
     /// Whether it counts as available where limits ask for that.
@@ -125,6 +126,7 @@ impl Checker {
             announced: None,
             interrupted: BTreeSet::new(),
             held: None,
+            frozen: None,
             busy: None,
             is_adopted: false,
             is_available: true,
@@ -215,11 +217,13 @@ impl Checker {
                     cut.remove(&n);
                 }
             }
-            Word::Freeze(lasts) => said(&mut self.frozen, lasts),
-            Word::Thaw => {
+            Word::Freeze(None, lasts) => said(&mut self.frozen, lasts),
+            Word::Freeze(Some(n), lasts) => said(&mut self.nodes[n].frozen, lasts),
+            Word::Thaw(None) => {
                 self.frozen = None;
                 self.cuts.clear();
             }
+            Word::Thaw(Some(n)) => self.nodes[n].frozen = None,
             Word::Busy(n, lasts) => said(&mut self.nodes[n].busy, lasts),
             Word::Free(n) => self.nodes[n].busy = None,
             Word::Retry(_) | Word::Want(..) => {}
@@ -418,6 +422,8 @@ impl Checker {
             Some((Invariant::Busy, "and it is in use".to_owned()))
         } else if counts(self.frozen) {
             Some((Invariant::Frozen, "and everything is frozen".to_owned()))
+        } else if counts(known.frozen) {
+            Some((Invariant::Frozen, "and it is frozen".to_owned()))
         } else if known.is_adopted && health.is_as_wanted {
             let what = "and it runs as it should, since before the parent started".to_owned();
             Some((Invariant::Adopted, what))
@@ -470,7 +476,7 @@ impl Checker {
             Invariant::Held
         } else if since(known.busy) {
             Invariant::Busy
-        } else if since(self.frozen) {
+        } else if since(self.frozen) || since(known.frozen) {
             Invariant::Frozen
         } else {
             return;

@@ -445,7 +445,7 @@ impl<A: Application> Fleet<A> {
         let given_up = engine.nodes().filter(|view| view.status == "quarantined");
         let given_up: Vec<usize> = given_up.map(|view| number(view.id)).collect();
         if is_storm {
-            self.operator(crate::Word::Thaw);
+            self.operator(crate::Word::Thaw(None));
         }
         for n in given_up {
             self.operator(crate::Word::Retry(n));

@@ -89,10 +89,10 @@ pub enum Word {
     Hold(usize, Option<Duration>),
     /// That its hold ends.
     Release(usize),
-    /// That nothing disruptive is done anywhere: for so long, or until somebody thaws it.
-    Freeze(Option<Duration>),
-    /// That a freeze ends.
-    Thaw,
+    /// That nothing disruptive is done to a node (`None`: anywhere): for so long, or until somebody thaws it.
+    Freeze(Option<usize>, Option<Duration>),
+    /// That a freeze of a node (`None`: of everything) ends.
+    Thaw(Option<usize>),
     /// That a node counts as in use: for so long, or until somebody frees it.
     Busy(usize, Option<Duration>),
     /// That it no longer does.
@@ -187,11 +187,13 @@ fn one(kind: u64, random: &mut Random, day: &Day, left: u64) -> What {
 fn word(random: &mut Random, node: usize, left: u64) -> Word {
     let lasts = Duration::from_millis(random.within(10_000, 600_000).min(left));
     let lasts = random.chance(50).then_some(lasts);
-    match random.below(16) {
+    match random.below(19) {
         0 | 1 => Word::Hold(node, lasts),
         2 => Word::Release(node),
-        3 => Word::Freeze(lasts),
-        4 => Word::Thaw,
+        3 => Word::Freeze(None, lasts),
+        4 => Word::Thaw(None),
+        16 | 17 => Word::Freeze(Some(node), lasts),
+        18 => Word::Thaw(Some(node)),
         5 | 6 => Word::Busy(node, lasts),
         7 => Word::Free(node),
         8 => Word::Retry(node),
@@ -246,7 +248,7 @@ mod tests {
                     What::Blow { lasts, .. } | What::Cut { lasts, .. } => *lasts,
                     What::Noise { lasts, .. } => *lasts,
                     What::Operator(
-                        Word::Hold(_, lasts) | Word::Freeze(lasts) | Word::Busy(_, lasts),
+                        Word::Hold(_, lasts) | Word::Freeze(_, lasts) | Word::Busy(_, lasts),
                     ) => lasts.unwrap_or_default(),
                     What::AgentCrash { .. } | What::Operator(_) => Duration::ZERO,
                 };

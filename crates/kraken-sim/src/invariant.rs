@@ -15,7 +15,7 @@ pub enum Invariant {
     Held,
     /// No disruptive step on a node in use.
     Busy,
-    /// No disruptive step while everything is frozen.
+    /// No disruptive step while everything, or this node, is frozen.
     Frozen,
     /// A node that ran as it should when the parent came back, and to which nothing happened, is
     /// not disrupted.

@@ -66,11 +66,12 @@ impl KeptMarks {
         let word = |((kind, n), terms): (&Place, &Terms)| match (kind, *n) {
             (MarkKind::Hold, Some(n)) if is_open(terms) => Some(Word::Release(n)),
             (MarkKind::Busy, Some(n)) if is_open(terms) => Some(Word::Free(n)),
+            (MarkKind::Freeze, Some(n)) if is_open(terms) => Some(Word::Thaw(Some(n))),
             _ => None,
         };
         // A thaw ends a storm too, but must not end a freeze that ends by itself.
         let freeze = self.terms.get(&(MarkKind::Freeze, None));
-        let thaw = freeze.is_none_or(is_open).then_some(Word::Thaw);
+        let thaw = freeze.is_none_or(is_open).then_some(Word::Thaw(None));
         thaw.into_iter().chain(self.terms.iter().filter_map(word)).collect()
     }
 }

@@ -148,8 +148,8 @@ impl<A: Application> Fleet<A> {
         let command = match word {
             Word::Hold(n, lasts) => Command::Hold { node: id(n), terms: terms(now, lasts) },
             Word::Release(n) => Command::Release { node: id(n) },
-            Word::Freeze(lasts) => Command::Freeze { node: None, terms: terms(now, lasts) },
-            Word::Thaw => Command::Thaw { node: None },
+            Word::Freeze(n, lasts) => Command::Freeze { node: n.map(id), terms: terms(now, lasts) },
+            Word::Thaw(n) => Command::Thaw { node: n.map(id) },
             Word::Retry(n) => Command::Retry { node: id(n) },
             Word::Busy(n, lasts) => Command::Busy { node: id(n), terms: terms(now, lasts) },
             Word::Free(n) => Command::Free { node: id(n) },
