@@ -40,6 +40,15 @@ fn place(kind: MarkKind, node: Option<&NodeId>) -> Place {
     (namespace, node.map_or(ALL, NodeId::as_str).to_owned())
 }
 
+/// How many of these commands, from the first on, speak of a place of their own each. What ends a mark and what
+/// makes it anew must not be kept together: when the end has come about, the new one would go with it.
+pub(crate) fn apart(commands: &[Command]) -> usize {
+    let mut places = BTreeSet::new();
+    let place = |command: &Command| Some(place(command.mark()?.0, command.node()));
+    let is_new = |command: &&Command| place(command).is_none_or(|place| places.insert(place));
+    commands.iter().take_while(is_new).count()
+}
+
 impl KeptMarks {
     /// What has to be written for these commands, before they are given to the engine.
     pub(crate) fn writes(

@@ -443,13 +443,18 @@ impl Engineer {
 
     /// What an operator says is still so when the application is started again.
     async fn command(&mut self, commands: Vec<Command>, by: Arc<str>) -> Result<(), KrakenError> {
-        let writes = self.marks.writes(&commands, &by, self.clock.now());
-        if !writes.is_empty() {
-            let keep = move |store: &mut dyn Store| store.put_all(&writes);
-            self.keeper.with(keep).await.map_err(KrakenError::Keep)?;
-        }
-        for command in commands {
-            self.step(Input::Command { command, by: Arc::clone(&by) }).await;
+        let mut left = &commands[..];
+        while !left.is_empty() {
+            let (now, later) = left.split_at(marks::apart(left));
+            let writes = self.marks.writes(now, &by, self.clock.now());
+            if !writes.is_empty() {
+                let keep = move |store: &mut dyn Store| store.put_all(&writes);
+                self.keeper.with(keep).await.map_err(KrakenError::Keep)?;
+            }
+            for command in now {
+                self.step(Input::Command { command: command.clone(), by: Arc::clone(&by) }).await;
+            }
+            left = later;
         }
         Ok(())
     }

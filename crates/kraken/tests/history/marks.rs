@@ -51,6 +51,26 @@ async fn what_an_operator_said_is_still_so_after_a_restart_with_who_and_why() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_ends_and_is_said_anew_at_once_is_still_so_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("store");
+    let app = Application::start(&file).await;
+    app.kraken.configure(vec![(node("a"), Some(Default::default()))], "test").await.unwrap();
+    let busy = |why: &str| Command::Busy { node: node("a"), terms: terms(why, None) };
+    let hold = |why: &str| Command::Hold { node: node("a"), terms: terms(why, None) };
+    app.kraken.commands(vec![busy("anna reads"), hold("a new bulb")], "anna").await.unwrap();
+    let (free, release) = (Command::Free { node: node("a") }, Command::Release { node: node("a") });
+    let anew = vec![free, release, busy("berta reads"), hold("a new switch")];
+    app.kraken.commands(anew, "berta").await.unwrap();
+    app.stop().await;
+    let app = Application::start(&file).await;
+    let marks = app.kraken.views().get(&node("a")).unwrap().marks.unwrap();
+    let by = |why| Some(Mark { by: "berta".into(), terms: terms(why, None) });
+    assert_eq!((&marks.busy, &marks.hold), (&by("berta reads"), &by("a new switch")));
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_hold_whose_time_comes_while_nobody_runs_ends_once_at_the_next_start() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("store");
