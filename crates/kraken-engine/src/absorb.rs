@@ -431,7 +431,9 @@ impl Engine {
     /// How long a node that was lost is left alone.
     pub(crate) fn settles_until(&self, lost_at: Option<Millis>) -> Option<Millis> {
         let storm = &self.settings.storm;
-        let until = lost_at?.plus(storm.settle);
+        let lost_at = lost_at?;
+        let returns = self.losses.returns_until(lost_at, storm);
+        let until = returns.unwrap_or_default().max(lost_at.plus(storm.settle));
         (self.nodes.len() >= storm.min && until > self.now).then_some(until)
     }
 }

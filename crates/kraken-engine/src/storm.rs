@@ -12,6 +12,8 @@ pub(crate) struct Losses {
     /// said of them: that is no sign that the others come back.
     excused: BTreeSet<u32>,
     active: bool,
+    /// When the last storm was over by itself.
+    over_at: Option<Millis>,
 }
 
 /// What a storm did when it was judged.
@@ -52,6 +54,12 @@ impl Losses {
         self.excused.remove(&node);
     }
 
+    /// Until when a node gets time to come back after the storm in which it was lost, if it was in one: those who come
+    /// back come one after the other, and the last of them are no other case than the first.
+    pub(crate) fn returns_until(&self, lost_at: Millis, settings: &Storm) -> Option<Millis> {
+        self.over_at.filter(|over_at| lost_at <= *over_at).map(|at| at.plus(settings.window))
+    }
+
     /// An operator knows better.
     pub(crate) fn forgive(&mut self) {
         self.lost.clear();
@@ -80,6 +88,7 @@ impl Losses {
         }
         self.active = many;
         self.excused.clear();
+        self.over_at = (!many).then_some(now);
         Some(if many { Turn::Began } else { Turn::Ended })
     }
 }
@@ -113,6 +122,8 @@ mod tests {
         assert_eq!(losses.judge(Millis(10_000), 5, &settings()), None);
         losses.regain(Millis(0), 0);
         assert_eq!(losses.judge(Millis(10_001), 5, &settings()), Some(Turn::Ended));
+        assert_eq!(losses.returns_until(Millis(50), &settings()), Some(Millis(10_101)));
+        assert_eq!(losses.returns_until(Millis(10_002), &settings()), None, "lost since");
     }
 
     #[test]

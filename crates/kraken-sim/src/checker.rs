@@ -21,6 +21,9 @@ pub(crate) type Writers = fn(&Path) -> &'static [&'static str];
 /// `on_timeout` allows it to.
 const TIMEOUT: &str = "timeout";
 
+/// How long nodes that can be reached again may take to come back: the longest pause between two joins, and a join.
+const RETURN: Duration = Duration::from_secs(45);
+
 /// How long nodes may take to come back after a start of the parent.
 const ADOPTION: Duration = Duration::from_secs(240);
 
@@ -37,8 +40,23 @@ pub(crate) struct Checker {
     frozen: Option<Period>,
     quotas: Quotas,
     /// Nodes that were well when they were cut off, by the cut.
-    cuts: BTreeMap<usize, BTreeSet<usize>>,
+    cuts: BTreeMap<usize, CutOff>,
+    /// Everything disruptive is held because of a storm.
+    is_storm: bool,
     violation: Option<Violation>,
+}
+
+/// Nodes that were well when they were cut off together.
+struct CutOff {
+    nodes: BTreeSet<usize>,
+    /// When they could be reached again. They come back one after the other.
+    ended: Option<Millis>,
+}
+
+impl CutOff {
+    fn protects(&self, n: usize, now: Millis) -> bool {
+        self.nodes.contains(&n) && self.ended.is_none_or(|ended| now.since(ended) < RETURN)
+    }
 }
 
 /// What is known of a node from outside.
@@ -145,6 +163,7 @@ impl Checker {
             is_loading: false,
             frozen: None,
             cuts: BTreeMap::new(),
+            is_storm: false,
             violation: None,
         }
     }
@@ -163,6 +182,8 @@ impl Checker {
     pub(crate) fn parent_starts(&mut self, now: Millis, epoch: u64, adopted: &[usize]) {
         (self.epoch, self.started_at) = (epoch, now);
         self.is_loading = true;
+        self.is_storm = false;
+        self.cuts.retain(|_, cut| cut.ended.is_none());
         self.quotas = Quotas::new(self.settings.limits.clone());
         for known in &mut self.nodes {
             (known.cfg, known.dsc, known.kept) = Default::default();
@@ -214,7 +235,7 @@ impl Checker {
             Word::Release(n) => {
                 self.nodes[n].held = None;
                 for cut in self.cuts.values_mut() {
-                    cut.remove(&n);
+                    cut.nodes.remove(&n);
                 }
             }
             Word::Freeze(None, lasts) => said(&mut self.frozen, lasts),
@@ -252,12 +273,16 @@ impl Checker {
         let is_storm = well.len() >= storm.min
             && well.len() * 100 > self.nodes.len() * storm.share_percent as usize;
         if is_storm {
-            self.cuts.insert(cut, well);
+            self.cuts.insert(cut, CutOff { nodes: well, ended: None });
         }
     }
 
-    pub(crate) fn rejoined(&mut self, cut: usize) {
-        self.cuts.remove(&cut);
+    /// Nodes that were cut off can be reached again. While that counts as a storm, they get time to come back.
+    pub(crate) fn rejoined(&mut self, now: Millis, cut: usize) {
+        match self.cuts.get_mut(&cut) {
+            Some(cut) if self.is_storm => cut.ended = Some(now),
+            _ => drop(self.cuts.remove(&cut)),
+        }
     }
 
     /// Somebody looked, and says what was seen.
@@ -284,6 +309,11 @@ impl Checker {
                     self.nodes[number(&id.node)].interrupted.insert(id.attempt);
                 }
                 Output::Journal(entry) => {
+                    match entry.what {
+                        What::StormHold { .. } => self.is_storm = true,
+                        What::StormOver { .. } => self.is_storm = false,
+                        _ => {}
+                    }
                     let n = entry.node.as_ref().map(number);
                     if let Some(n) = n {
                         concerned.insert(n);
@@ -413,7 +443,7 @@ impl Checker {
         let stale = fresh.find(|(bit, path)| {
             known.dsc.get(path.as_str()).is_some() && known.observed & 1 << bit == 0
         });
-        let is_cut_off = self.cuts.values().any(|cut| cut.contains(&n));
+        let is_cut_off = self.cuts.values().any(|cut| cut.protects(n, now));
         let counts = |said: Option<Period>| said.is_some_and(|said| said.counts(now));
         let wrong = if let Some((_, path)) = stale {
             let what = format!("and {path} was not seen since the parent started");

@@ -130,7 +130,7 @@ impl<A: Application> Fleet<A> {
             if begins {
                 checker.cut_off(self.now, index, well);
             } else {
-                checker.rejoined(index);
+                checker.rejoined(self.now, index);
             }
         }
     }
