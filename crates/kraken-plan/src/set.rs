@@ -72,7 +72,7 @@ pub struct Variable {
     pub(crate) shift: u32,
     pub(crate) mask: u128,
     /// The mutations that discover it; empty: it is told from outside, and always knowable.
-    pub(crate) discovered_by: Vec<MutationId>,
+    pub discovered_by: Vec<MutationId>,
     /// Variables of different groups are tied by no mutation that moves them.
     pub(crate) group: usize,
 }

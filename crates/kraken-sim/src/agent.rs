@@ -162,8 +162,9 @@ impl<A: Application> Fleet<A> {
             self.join_later(n, life, Duration::from_millis(50));
             return;
         };
-        process.lets_in(n, &id, matches!(proof, Proof::Resume(_)));
-        let cfg = process.cfg_for(&self.app, n, &id, &self.set);
+        // It says everything anew.
+        process.said.remove(n);
+        let cfg = process.cfg_for(&self.app, &id);
         let keys = SessionKeys::derive(&exported, KeyRole::Parent);
         let mut welcome = process.sync.admit(now, &id, keys, cfg, resume);
         self.keep_tokens();

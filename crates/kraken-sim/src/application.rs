@@ -77,8 +77,8 @@ pub trait Application {
     /// Something breaks, or is whole again.
     fn strike(&self, machine: &mut Self::Machine, blow: Blow, begins: bool, deeds: &mut Deeds<'_>);
 
-    /// What a node is told to be, from what it is given to be and what the parent knows of it.
-    fn told(&self, cfg: Document, _dsc: &Document) -> Document {
+    /// What a node is told to be, from what people want of it, what the parent knows of it, and whether it is held.
+    fn told(&self, cfg: Document, _dsc: &Document, _is_held: bool) -> Document {
         cfg
     }
 

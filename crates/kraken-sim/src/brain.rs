@@ -24,7 +24,7 @@ pub(crate) struct Mirror {
 pub(crate) struct Known<'a> {
     pub(crate) cfg: &'a Document,
     pub(crate) dsc: &'a Document,
-    /// Whether an operator holds it, or froze it.
+    /// Whether an operator holds it.
     pub(crate) is_held: bool,
     /// The disruptive step that it may take by itself now.
     pub(crate) permitted: Option<&'a Arc<str>>,
@@ -37,7 +37,7 @@ pub struct Seen {
     pub cfg: Document,
     /// What it is known to be.
     pub dsc: Document,
-    /// Whether an operator holds it, or froze it.
+    /// Whether an operator holds it.
     pub is_held: bool,
     /// The disruptive step that it may take by itself now.
     pub permitted: Option<Arc<str>>,
@@ -86,7 +86,7 @@ impl Brain {
             Self::Here(engine) => engine.node(id).map(|view| Known {
                 cfg: view.cfg,
                 dsc: view.dsc,
-                is_held: view.marks.hold.is_some() || view.marks.freeze.is_some(),
+                is_held: view.marks.hold.is_some(),
                 permitted: view.permitted,
             }),
             Self::Elsewhere(mirror) => mirror.nodes.get(id).map(|node| Known {

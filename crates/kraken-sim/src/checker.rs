@@ -227,9 +227,7 @@ impl Checker {
 
     /// An operator was told that it is so.
     pub(crate) fn operator(&mut self, now: Millis, word: Word) {
-        let said = |place: &mut Option<Period>, lasts| {
-            *place = Some(Period::said(*place, now, lasts));
-        };
+        let said = |place: &mut Option<Period>, lasts| *place = Some(Period::said(now, lasts));
         match word {
             Word::Hold(n, lasts) => said(&mut self.nodes[n].held, lasts),
             Word::Release(n) => {
@@ -477,42 +475,21 @@ impl Checker {
         }
     }
 
-    /// A node takes a step of its own. What was wanted of it after it was held, in use or frozen
-    /// must not have reached it.
+    /// A node takes a step of its own. That it may, its parent said, which is judged when it does.
     pub(crate) fn node_steps(&mut self, now: Millis, n: usize, order: &Order, is_in_touch: bool) {
-        let known = &self.nodes[n];
         let mutation = self.set.mutation(order.mutation);
-        if !mutation.disruptive {
-            return;
-        }
-        if !is_in_touch {
-            let what = format!("takes {}, out of touch with its parent", mutation.name);
-            self.blame(Invariant::Permitted, now, n, what);
-            return;
-        }
         let word = permitted(&self.permitted_under, &mutation.name);
-        if order.cfg.get(word.as_str()) != Some(&true.into()) {
-            let what = format!("takes {} without a word of its parent", mutation.name);
-            self.blame(Invariant::Permitted, now, n, what);
-            return;
-        }
-        if self.wanted(&order.cfg) != known.acknowledged {
-            return;
-        }
-        let since = |said: Option<Period>| {
-            said.is_some_and(|said| said.counted_before(known.acknowledged_at, now))
-        };
-        let invariant = if since(known.held) {
-            Invariant::Held
-        } else if since(known.busy) {
-            Invariant::Busy
-        } else if since(self.frozen) || since(known.frozen) {
-            Invariant::Frozen
+        let wrong = if !is_in_touch {
+            "out of touch with its parent"
+        } else if order.cfg.get(word.as_str()) != Some(&true.into()) {
+            "without a word of its parent"
         } else {
             return;
         };
-        let what = format!("takes {} for a cfg that it should not have got yet", mutation.name);
-        self.blame(invariant, now, n, what);
+        if mutation.disruptive {
+            let what = format!("takes {}, {wrong}", mutation.name);
+            self.blame(Invariant::Permitted, now, n, what);
+        }
     }
 
     /// What a node says of itself from now on.
@@ -535,10 +512,6 @@ impl Checker {
 
     /// What a node takes its parent to want.
     pub(crate) fn node_takes(&mut self, now: Millis, n: usize, cfg: &Document) {
-        // One that is to be left alone, and of which is not known what it has, is given no goals.
-        if self.set.variables().iter().all(|v| cfg.get(v.path.as_str()).is_none()) {
-            return;
-        }
         let cfg = self.wanted(cfg);
         let stream = &mut self.nodes[n].to_node;
         stream.got = cfg;

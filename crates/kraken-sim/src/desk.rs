@@ -7,16 +7,12 @@ use crate::parent::{LOOK_EVERY, PATIENCE, Process, SYNC, millis};
 use crate::plant::Bug;
 use kraken_engine::permitted;
 use kraken_model::{Change, Document, NodeId, Path};
-use kraken_plan::ModuleSet;
 use kraken_sync::{ParentInput, ParentOutput, Silence};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Where it stands whether a node is in touch.
 pub(crate) const RUN_STATE: &str = "run_state";
-
-/// Where it stands whether it is in use.
-const BUSY: &str = "busy";
 
 /// After how many hellos without an answer, at the least, a node joins again.
 const REJOIN_AFTER_HELLOS: u32 = 5;
@@ -161,26 +157,10 @@ impl<A: Application> Fleet<A> {
 }
 
 impl Process {
-    /// What a node is given to be: what people want of it, unless it is held or in use. When nobody
-    /// knows any more what it was given before this start, it is given no goals. And which disruptive
-    /// step it may take.
-    pub(crate) fn cfg_for<A: Application>(
-        &mut self,
-        app: &A,
-        n: usize,
-        id: &NodeId,
-        set: &ModuleSet,
-    ) -> Document {
+    /// What a node is told to be, and which disruptive step it may take.
+    pub(crate) fn cfg_for<A: Application>(&self, app: &A, id: &NodeId) -> Document {
         let Some(view) = self.engine.node(id) else { return Document::new() };
-        let is_busy = view.dsc.text(BUSY) == Some("BUSY");
-        let cfg = if self.is_frozen || view.is_held || is_busy {
-            let given = self.given.get(n).cloned();
-            given.unwrap_or_else(|| without_goals(view.cfg, set))
-        } else {
-            self.given.insert(n, view.cfg.clone());
-            view.cfg.clone()
-        };
-        let mut told = app.told(cfg, view.dsc);
+        let mut told = app.told(view.cfg.clone(), view.dsc, view.is_held);
         if let Some(step) = view.permitted {
             told.set(permitted(&app.permitted_under(), step), true);
         }
@@ -190,28 +170,9 @@ impl Process {
     /// A node is taken away.
     pub(crate) fn forget(&mut self, n: usize) {
         self.said.remove(n);
-        self.given.remove(n);
         self.unsure.remove(&n);
         self.running.remove(n);
     }
-
-    /// A node is let in: it says everything anew, and a new boot of it has nothing yet that must
-    /// not be disturbed.
-    pub(crate) fn lets_in(&mut self, n: usize, id: &NodeId, is_return: bool) {
-        self.said.remove(n);
-        if let Some(view) = self.engine.node(id).filter(|_| !is_return) {
-            self.given.or_insert_with(n, || view.cfg.clone());
-        }
-    }
-}
-
-/// A cfg with nothing to do.
-fn without_goals(cfg: &Document, set: &ModuleSet) -> Document {
-    let mut facts = cfg.clone();
-    for variable in set.variables() {
-        facts.remove(variable.path.as_str());
-    }
-    facts
 }
 
 fn state(value: &str) -> Change {

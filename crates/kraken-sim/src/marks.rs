@@ -94,8 +94,6 @@ impl<A: Application> Fleet<A> {
         for command in self.disk.marks.again(name, self.plan.bug) {
             self.command_kept(command);
         }
-        // Nothing is journalled before the start, so nothing tells that this was said.
-        self.look_for_freeze();
     }
 
     /// A mark was made or has ended, by a word or because its time is over: what has ended is not
@@ -109,18 +107,6 @@ impl<A: Application> Fleet<A> {
             self.keep_discovered(number(node));
         }
         self.disk.marks.ended(entry);
-        match &entry.node {
-            Some(node) => changed.push(number(node)),
-            None => {
-                self.look_for_freeze();
-                changed.extend(0..self.nodes.len());
-            }
-        }
-    }
-
-    fn look_for_freeze(&mut self) {
-        let Some(process) = &mut self.process else { return };
-        let engine = process.engine.here();
-        process.is_frozen = engine.is_some_and(|engine| engine.summary().freeze.is_some());
+        changed.extend(entry.node.as_ref().map(number));
     }
 }

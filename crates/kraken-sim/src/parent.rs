@@ -53,14 +53,11 @@ pub(crate) struct Process {
     pub(crate) book: TokenBook,
     /// What every node last said of itself.
     pub(crate) said: PerNode<Document>,
-    /// The cfg that every node was last given.
-    pub(crate) given: PerNode<Document>,
     /// Nodes with a session that the engine does not know to be in touch, and since when.
     pub(crate) unsure: BTreeMap<usize, Millis>,
     pub(crate) adopt_until: Option<Millis>,
     /// What modules are carrying out.
     pub(crate) running: PerNode<Running>,
-    pub(crate) is_frozen: bool,
     /// What was kept is being read: modules begin to look when all of it is there.
     is_loading: bool,
     /// Nodes whose documents changed since the last checkpoint.
@@ -107,11 +104,9 @@ impl<A: Application> Fleet<A> {
             sync: Parent::new(sync),
             book: TokenBook::import(self.disk.tokens.values().cloned()),
             said: PerNode::default(),
-            given: PerNode::default(),
             unsure: BTreeMap::new(),
             adopt_until: Some(self.now.plus(window)),
             running: PerNode::default(),
-            is_frozen: false,
             is_loading: true,
             dirty: BTreeSet::new(),
             wake_at: None,
@@ -278,7 +273,7 @@ impl<A: Application> Fleet<A> {
         } else if process.sync.child(&id).is_some_and(|child| child.heard) {
             process.unsure.entry(n).or_insert(now);
         }
-        let document = process.cfg_for(&self.app, n, &id, &self.set);
+        let document = process.cfg_for(&self.app, &id);
         self.sync_step(ParentInput::Cfg { node: id, document });
         self.ask(n, None, |app, machine, deeds| app.changed(machine, &dsc, deeds));
     }

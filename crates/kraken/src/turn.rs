@@ -119,7 +119,6 @@ pub(crate) struct Engineer {
     marked: Vec<Option<NodeId>>,
     /// What of that has ended in this step and is to be removed from what is kept.
     ended: Vec<ValueWrite>,
-    frozen: bool,
     /// How many commits of cfg there were.
     pub(crate) revision: u64,
     outputs: Vec<Output>,
@@ -160,7 +159,6 @@ impl Engineer {
             marks: KeptMarks::default(),
             marked: Vec::new(),
             ended: Vec::new(),
-            frozen: false,
             revision: 0,
             outputs: Vec::new(),
             entries: Vec::new(),
@@ -369,7 +367,7 @@ impl Engineer {
         let view = view.map(|v| View {
             cfg: v.cfg.clone(),
             dsc: v.dsc.clone(),
-            held: self.frozen || v.marks.hold.is_some() || v.marks.freeze.is_some(),
+            held: v.marks.hold.is_some(),
             marks: (!v.marks.is_empty()).then(|| Arc::new(v.marks.clone())),
             permitted: v.permitted.cloned(),
         });
@@ -431,12 +429,7 @@ impl Engineer {
         for node in std::mem::take(&mut self.marked) {
             match node {
                 Some(node) => self.show(&node),
-                None => {
-                    let freeze = self.engine.summary().freeze;
-                    self.frozen = freeze.is_some();
-                    self.context.views.set_freeze(freeze);
-                    self.show_all();
-                }
+                None => self.context.views.set_freeze(self.engine.summary().freeze),
             }
         }
     }

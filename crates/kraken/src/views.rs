@@ -33,7 +33,7 @@ pub struct View {
     pub cfg: Document,
     /// What it is known to be.
     pub dsc: Document,
-    /// Whether an operator holds or freezes it, or has frozen everything.
+    /// Whether an operator holds it: no step is taken.
     pub held: bool,
     /// What operators say of it; few nodes have any. The freeze of everything is in
     /// [`Views::freeze`].

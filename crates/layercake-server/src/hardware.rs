@@ -121,14 +121,12 @@ async fn identity(keeper: &Keeper) -> Result<Identity, WorldError> {
 
 fn sync_options(setup: &Setup<'_>, at: SocketAddr) -> SyncOptions {
     let timing = &setup.cluster.settings.timing;
-    let registry = Arc::clone(&setup.registry);
     SyncOptions {
         address: at,
         hello: timing.hello,
         silent: timing.silent,
         return_within: SyncOptions::time_to_return(timing.hello, timing.silent),
         node_owns: Arc::new(layercake_schema::node_owns),
-        is_goal: Arc::new(move |path| registry.variable(path.as_str()).is_some()),
         disproved: vec![Effect {
             variable: Address::known(phys_state::PATH),
             from: phys_state::PHYS_HANG.into(),

@@ -7,9 +7,11 @@ use kraken_plan::{Context, Guard, ModuleSet};
 use layercake_schema::{PERMITTED, node_knows, withheld};
 use std::sync::Arc;
 
-/// A step of nodes, and what only the parent can judge of it.
+/// A step of nodes that they take without being permitted to, and what only the parent can judge of it.
 struct Step {
     withheld: Path,
+    /// It finds something out: that is no step which a hold forbids.
+    discovers: bool,
     requires: Vec<Guard>,
     excludes: Vec<Guard>,
 }
@@ -34,15 +36,16 @@ impl Told {
         let ours = |guards: &[Guard]| -> Vec<Guard> {
             guards.iter().filter(|g| is_ours(g) || is_strange(g)).cloned().collect()
         };
+        let discovers = |id| set.variables().iter().any(|v| v.discovered_by.contains(&id));
         let steps = set
             .mutations()
             .filter(|(_, m)| m.context == Context::Node && !m.disruptive)
-            .map(|(_, mutation)| Step {
+            .map(|(id, mutation)| Step {
                 withheld: withheld(mutation),
+                discovers: discovers(id),
                 requires: ours(&mutation.requires),
                 excludes: ours(&mutation.excludes),
             })
-            .filter(|step| !step.requires.is_empty() || !step.excludes.is_empty())
             .collect();
         Ok(Self { node, all, permitted: Path::known(PERMITTED), steps })
     }
@@ -61,7 +64,8 @@ impl Told {
         }
         let holds = |guard: &Guard| guard.holds_in(&self.all, &view.cfg, &view.dsc);
         for step in &self.steps {
-            if !step.requires.iter().all(holds) || step.excludes.iter().any(holds) {
+            let is_held = view.held && !step.discovers;
+            if is_held || !step.requires.iter().all(holds) || step.excludes.iter().any(holds) {
                 cfg.set(step.withheld.clone(), true);
             }
         }
@@ -112,6 +116,22 @@ mod tests {
         let busy = told.cfg(&view(&cfg, &[("run_state", "SYNC"), ("busy", "BUSY")]));
         let withheld = withheld_of(&busy);
         assert_eq!(withheld, ["withheld.sync.leave"], "what disrupts has to be permitted anyway");
+    }
+
+    #[test]
+    fn a_held_node_is_told_what_is_wanted_and_to_do_nothing() {
+        let told = told("nowhere");
+        let held = view(&[("image_state", "ACTIVE")], &[("run_state", "SYNC")]);
+        let cfg = told.cfg(&View { held: true, ..held });
+        assert_eq!(cfg.text("image_state"), Some("ACTIVE"));
+        let withheld = withheld_of(&cfg);
+        for step in ["image.start", "image.restart", "sync.leave", "service.start-image"] {
+            assert!(withheld.contains(&&*format!("withheld.{step}")), "{step}: {withheld:?}");
+        }
+        for step in ["image.discover", "service.discover-image"] {
+            assert!(!withheld.contains(&&*format!("withheld.{step}")), "to look is no step");
+        }
+        assert_eq!(told.node.validate(Side::Cfg, &cfg), []);
     }
 
     #[test]

@@ -49,8 +49,8 @@ struct Running {
 impl World for Simulation {
     async fn start(&self, setup: Setup<'_>) -> Result<Box<dyn Machines>, WorldError> {
         let (told, on_log) = (setup.told, setup.on_log);
-        let told = move |cfg: Document, dsc: &Document| {
-            told(&View { cfg, dsc: dsc.clone(), ..View::default() })
+        let told = move |cfg: Document, dsc: &Document, held: bool| {
+            told(&View { cfg, dsc: dsc.clone(), held, ..View::default() })
         };
         let (seed, pace) = (self.seed, self.pace);
         let timing = setup.cluster.settings.timing.clone();

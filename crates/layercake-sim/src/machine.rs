@@ -44,7 +44,7 @@ const BOASTERS: usize = 5;
 const FIRMWARE_RETRY: Duration = Duration::from_secs(10);
 
 /// What a node is told to be, from what it is given to be and what its parent knows of it.
-pub type ToldCfg = Arc<dyn Fn(Document, &Document) -> Document + Send + Sync>;
+pub type ToldCfg = Arc<dyn Fn(Document, &Document, bool) -> Document + Send + Sync>;
 
 /// A Layercake cluster.
 #[derive(Clone)]
@@ -485,9 +485,9 @@ impl Application for Layercake {
         }
     }
 
-    fn told(&self, cfg: Document, dsc: &Document) -> Document {
+    fn told(&self, cfg: Document, dsc: &Document, is_held: bool) -> Document {
         match &self.told {
-            Some(told) => told(cfg, dsc),
+            Some(told) => told(cfg, dsc, is_held),
             None => cfg,
         }
     }

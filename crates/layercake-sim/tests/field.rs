@@ -24,7 +24,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let app = Layercake::served(&Timing::default(), Arc::new(|cfg, _: &Document| cfg));
+        let app = Layercake::served(&Timing::default(), Arc::new(|cfg, _: &Document, _| cfg));
         let settings = Settings::new(1, Role::Parent);
         let mut engine = Engine::new(settings, app.modules(), app.registry());
         engine.step(Millis(1), Input::Tick, &mut Vec::new());

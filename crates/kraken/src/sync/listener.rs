@@ -9,7 +9,7 @@ use crate::tls::Identity;
 use kraken_model::NodeId;
 use kraken_store::StoreError;
 use kraken_sync::{
-    JoinReply, JoinRequest, KeyRole, Proof, Secret, SessionKeys, TokenBook, TokenRecord, Welcome,
+    JoinReply, JoinRequest, KeyRole, Secret, SessionKeys, TokenBook, TokenRecord, Welcome,
 };
 use serde_json::json;
 use std::collections::HashMap;
@@ -38,8 +38,6 @@ pub(crate) struct Admission {
     pub(crate) node: NodeId,
     pub(crate) keys: SessionKeys,
     pub(crate) resume: Secret,
-    /// Whether this boot of it had joined before.
-    pub(crate) is_return: bool,
     /// What to tell the node; nothing when it is not in the cluster any more.
     pub(crate) reply: oneshot::Sender<Option<Welcome>>,
 }
@@ -251,8 +249,7 @@ impl Doorman {
     ) -> Option<Welcome> {
         let keys = SessionKeys::derive(secret, KeyRole::Parent);
         let (reply, answer) = oneshot::channel();
-        let (node, is_return) = (request.node.clone(), matches!(request.proof, Proof::Resume(_)));
-        let admission = Admission { node, keys, resume, is_return, reply };
+        let admission = Admission { node: request.node.clone(), keys, resume, reply };
         self.admissions.send(admission).await.ok()?;
         answer.await.ok()?
     }

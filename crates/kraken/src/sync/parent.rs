@@ -40,14 +40,12 @@ const MOST_HELLOS: u32 = 12;
 /// The address of what is known of a node's Layer 0.
 const RUN_STATE: &str = "run_state";
 
-/// The address where it stands whether a node is in use.
-const BUSY: &str = "busy";
-
 /// Takes a line that a node printed: node, stream, line.
 pub type OnLog = Arc<dyn Fn(&NodeId, &str, &str) + Send + Sync>;
 
 /// What a node is told to be, from what is wanted and known of it: what its own program understands,
-/// and what only the parent can tell it.
+/// and what only the parent can tell it. A node that is held or in use is told too, so that it says what is
+/// different on it: what it then may not do has to be in what it is told.
 pub type ToldCfg = Arc<dyn Fn(&View) -> Document + Send + Sync>;
 
 /// How a parent is in touch with its nodes.
@@ -64,8 +62,6 @@ pub struct SyncOptions {
     pub return_within: Duration,
     /// Which values a node may speak of. Anything else that it says is not taken.
     pub node_owns: Arc<dyn Fn(&Path) -> bool + Send + Sync>,
-    /// Which values of a cfg are goals: without them a node has nothing to do.
-    pub is_goal: Arc<dyn Fn(&Path) -> bool + Send + Sync>,
     /// What was concluded from a node's silence and is disproved when it is heard for the first
     /// time: that it hangs, for one. Each from what to what.
     pub disproved: Vec<Effect>,
@@ -237,9 +233,6 @@ struct Desk<'a> {
     said: HashMap<NodeId, Document>,
     /// Of whom `said` is not yet in the memory of what is known of them.
     unshared: HashSet<NodeId>,
-    /// The cfg that every node was last given. A node that is held or in use is given no other: it
-    /// keeps itself as it is, and nothing new happens to it.
-    given: HashMap<NodeId, Document>,
     /// Nodes with a session that the engine does not know to be in touch, and since when.
     unsure: HashMap<NodeId, Millis>,
     /// When nodes that were in touch before this start, and have not come back, count as silent.
@@ -261,7 +254,6 @@ impl<'a> Desk<'a> {
             departures: Departures::default(),
             said: HashMap::new(),
             unshared: HashSet::new(),
-            given: HashMap::new(),
             unsure: HashMap::new(),
             adopt_until: Some(sync.clock.now().plus(options.return_within)),
         }
@@ -310,15 +302,11 @@ impl<'a> Desk<'a> {
     }
 
     fn admit(&mut self, admission: Admission) {
-        let Admission { node, keys, resume, is_return, reply } = admission;
+        let Admission { node, keys, resume, reply } = admission;
         // A new session says everything anew; what an earlier boot said is no longer so.
         self.said.remove(&node);
         let welcome = self.context.views().get(&node).map(|view| {
-            if !is_return {
-                // A new boot has nothing yet that must not be disturbed.
-                self.given.entry(node.clone()).or_insert_with(|| view.cfg.clone());
-            }
-            let cfg = self.cfg_for(&node, view);
+            let cfg = (self.sync.options.told)(&view);
             let mut welcome = self.parent.admit(self.sync.clock.now(), &node, keys, cfg, resume);
             // A node that joins once too often costs a handshake; one that is given up too early
             // costs its work. So the node is the first to lose patience.
@@ -334,7 +322,6 @@ impl<'a> Desk<'a> {
         for (node, view) in changed {
             let Some(view) = view else {
                 self.said.remove(&node);
-                self.given.remove(&node);
                 self.unsure.remove(&node);
                 self.unshared.remove(&node);
                 self.step(ParentInput::Remove { node: node.clone() });
@@ -353,30 +340,9 @@ impl<'a> Desk<'a> {
             {
                 said.share_values(&view.dsc);
             }
-            let document = self.cfg_for(&node, view);
+            let document = (self.sync.options.told)(&view);
             self.step(ParentInput::Cfg { node, document });
         }
-    }
-
-    /// What a node is told to be: what people want of it, unless it is held or in use. When nobody
-    /// knows any more what it was given before this start, it is given no goals, and so has nothing
-    /// to do.
-    fn cfg_for(&mut self, node: &NodeId, mut view: View) -> Document {
-        if view.held || view.dsc.text(BUSY) == Some("BUSY") {
-            let given = self.given.get(node).cloned();
-            view.cfg = given.unwrap_or_else(|| self.without_goals(&view.cfg));
-        } else {
-            self.given.insert(node.clone(), view.cfg.clone());
-        }
-        (self.sync.options.told)(&view)
-    }
-
-    fn without_goals(&self, cfg: &Document) -> Document {
-        let mut facts = cfg.clone();
-        for (path, _) in cfg.iter().filter(|(path, _)| (self.sync.options.is_goal)(path)) {
-            facts.remove(path.as_str());
-        }
-        facts
     }
 
     /// Tells the engine of nodes that it lost track of and that were heard since; and, once, of

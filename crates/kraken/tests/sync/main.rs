@@ -184,54 +184,27 @@ async fn a_node_that_was_silent_before_a_restart_is_confirmed_to_be() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_in_use_is_given_no_other_cfg_until_it_is_free() {
+async fn a_node_that_is_held_frozen_or_in_use_is_told_what_is_wanted_of_it_all_the_same() {
     let site = Site::fresh().await;
     let boot = site.boot("n1").await;
     let machine = Machine::start(told(&site, "n1", boot)).await;
     site.until_state("n1", "app_state", "ACTIVE").await;
-    let busy = |value| vec![Change::set(Path::known("busy"), value)];
-    site.kraken.discover(&node("n1"), busy("BUSY"), "test").await.unwrap();
-    site.until_state("n1", "busy", "BUSY").await;
-    let given = machine.kraken.views().get(&node("n1")).unwrap().cfg;
-    let mut cfg = given.clone();
-    cfg.remove("app_state");
-    site.kraken.configure(vec![(node("n1"), Some(cfg.clone()))], "test").await.unwrap();
-    // Every hello repairs what was lost: after some the node would have it.
-    let hellos = site.sync.counters()["hellos"].as_u64().unwrap();
-    site.counted("/hellos", hellos + 10).await;
-    assert_eq!(machine.kraken.views().get(&node("n1")).unwrap().cfg, given);
-    site.kraken.discover(&node("n1"), busy("FREE"), "test").await.unwrap();
-    machine.until_cfg(&cfg).await;
-    machine.vanish().await;
-    site.end().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_held_node_is_given_no_goals_by_a_parent_that_does_not_know_what_it_has() {
-    let dir = tempfile::tempdir().unwrap();
-    let identity = Identity::generate().unwrap();
-    let open = || Keeper::new(Box::new(Embedded::open(dir.path().join("s.redb")).unwrap()));
-    let site = Site::start("127.0.0.1:0".parse().unwrap(), &identity, open()).await;
-    let boot = site.boot("n1").await;
-    let machine = Machine::start(told(&site, "n1", boot)).await;
-    let next = site.converged("n1").await;
-    let hold = kraken::Command::Hold { node: node("n1"), terms: kraken::Terms::default() };
-    site.kraken.command(hold, "test").await.unwrap();
-    let mut cfg = site.kraken.views().get(&node("n1")).unwrap().cfg;
-    cfg.set(Path::known("app_state"), "IDLE");
-    let goals = ["phys_state", "run_state", "app_state"];
-    let mut facts = cfg.clone();
-    goals.iter().for_each(|goal| drop(facts.remove(goal)));
-    site.kraken.configure(vec![(node("n1"), Some(cfg.clone()))], "test").await.unwrap();
-    let address = site.sync.address();
-    site.end().await;
-
-    let site = Site::start(address, &identity, open()).await;
-    site.event(next, |what| matches!(what, What::Adopted)).await;
-    machine.until_cfg(&facts).await;
-    let release = kraken::Command::Release { node: node("n1") };
-    site.kraken.command(release, "test").await.unwrap();
-    machine.until_cfg(&cfg).await;
+    let id = || node("n1");
+    let terms = kraken::Terms::default;
+    let marks = [
+        kraken::Command::Hold { node: id(), terms: terms() },
+        kraken::Command::Freeze { node: Some(id()), terms: terms() },
+        kraken::Command::Freeze { node: None, terms: terms() },
+        kraken::Command::Busy { node: id(), terms: terms() },
+    ];
+    for (mark, word) in marks.into_iter().zip(["a", "b", "c", "d"]) {
+        site.kraken.command(mark, "test").await.unwrap();
+        let mut cfg = site.kraken.views().get(&id()).unwrap().cfg;
+        cfg.set(Path::known(&format!("permitted.{word}")), true);
+        site.kraken.configure(vec![(id(), Some(cfg.clone()))], "test").await.unwrap();
+        // Otherwise it would go on to say that it is as it should be.
+        machine.until_cfg(&cfg).await;
+    }
     machine.vanish().await;
     site.end().await;
 }

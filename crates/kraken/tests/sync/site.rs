@@ -133,7 +133,6 @@ fn options(address: SocketAddr) -> SyncOptions {
         hello: Duration::from_millis(50),
         silent: Duration::from_millis(500),
         return_within: Duration::from_secs(2),
-        is_goal: Arc::new(|path| path.as_str().ends_with("_state")),
         disproved: vec![Effect {
             variable: Path::known("phys_state"),
             from: "PHYS_HANG".into(),

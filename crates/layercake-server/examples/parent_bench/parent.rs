@@ -35,15 +35,14 @@ pub(crate) fn resident() -> u64 {
     statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4096
 }
 
-fn sync_options(hello: Duration, registry: &Arc<Registry>) -> SyncOptions {
-    let (registry, silent) = (Arc::clone(registry), Timing::default().silent);
+fn sync_options(hello: Duration) -> SyncOptions {
+    let silent = Timing::default().silent;
     SyncOptions {
         address: "127.0.0.1:0".parse().unwrap(),
         hello,
         silent,
         return_within: SyncOptions::time_to_return(hello, silent),
         node_owns: Arc::new(node_owns),
-        is_goal: Arc::new(move |path| registry.variable(path.as_str()).is_some()),
         disproved: Vec::new(),
         told: Arc::new(|view| view.cfg.clone()),
         on_log: Arc::new(|_, _, _| {}),
@@ -61,7 +60,7 @@ impl Site {
         let store = Embedded::open(dir.path().join("kraken.redb")).unwrap();
         let keeper = Keeper::new(Box::new(store));
         let identity = Identity::generate().unwrap();
-        let options = sync_options(hello, &registry);
+        let options = sync_options(hello);
         let sync = SyncParent::bind(options, &identity, keeper.clone()).await.unwrap();
         let mut hosted: Vec<Arc<dyn Module>> = vec![sync.clone()];
         for name in ["power", "boot"] {

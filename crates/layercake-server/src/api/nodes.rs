@@ -109,7 +109,7 @@ async fn past(app: &App, nodes: Option<&str>, at: &str) -> Result<Vec<NodeView>,
         NodeView {
             name: name.clone(),
             converged: converged(&registry, &past.cfg, &past.dsc),
-            held: marks.hold.is_some() || marks.freeze.is_some(),
+            held: marks.hold.is_some(),
             marks,
             cfg: past.cfg.to_json(),
             dsc: past.dsc.to_json(),
