@@ -66,8 +66,66 @@ impl Engine {
         if let Some(place) = place {
             self.gates.withdraw(place);
         }
-        let decision = self.decide(at, step, place, out);
+        let mut decision = self.decide(at, step, place, out);
+        if decision.standing.waits() {
+            decision = self.meanwhile(at, state, decision, step, place, out);
+        }
         self.stand(at, decision, out);
+    }
+
+    /// What is done while the next step of a node has to wait: the step of a group of variables that has nothing to do
+    /// with it. What waits in one module is no reason not to go on in another.
+    fn meanwhile(
+        &mut self,
+        at: u32,
+        state: State,
+        waits: Decision,
+        step: Step,
+        place: Option<Place>,
+        out: &mut Vec<Output>,
+    ) -> Decision {
+        let Step::Take { cost_to_go, .. } = step else { return waits };
+        for other in self.other_steps(at, state) {
+            let Some(node) = self.nodes.get(at) else { break };
+            if self.is_anothers(other).is_some() || self.held_back(node, other).is_some() {
+                continue;
+            }
+            let is_queued = node.place;
+            let decision = self.try_dispatch(at, other, cost_to_go, place, out);
+            match (is_queued, decision.standing) {
+                (_, Standing::Running(_)) => {
+                    is_queued.into_iter().for_each(|first| self.step_aside(at, first));
+                    return decision;
+                }
+                // It waits at a limit for the other one, and looks again when the first may go on.
+                (None, _) => return Decision { again_at: waits.again_at, ..decision },
+                // The place that it has is for the first.
+                (Some(first), _) => {
+                    let place = self.nodes.get_mut(at).and_then(|n| n.place.replace(first));
+                    place.into_iter().for_each(|place| self.gates.withdraw(place));
+                }
+            }
+        }
+        waits
+    }
+
+    /// Leaves a queue, and keeps the turn: who is busy with something else must not keep others waiting.
+    fn step_aside(&mut self, at: u32, place: Place) {
+        self.gates.withdraw(place);
+        if let Some(node) = self.nodes.get_mut(at) {
+            node.place = Some(Place::nowhere(place.ticket));
+        }
+    }
+
+    /// How a node stands when its next step is not ours to take.
+    fn is_anothers(&self, id: MutationId) -> Option<Standing> {
+        match (self.set.mutation(id).context, self.settings.role) {
+            (Context::Node, Role::Parent) if !self.is_permitted_by_us(id) => {
+                Some(Standing::WaitsForNode(id))
+            }
+            (Context::Child, Role::Node) => Some(Standing::WaitsForParent(id)),
+            _ => None,
+        }
     }
 
     fn decide(
@@ -87,12 +145,8 @@ impl Engine {
             Step::NoWay => return Decision::wait(Standing::NoWay),
             Step::Take { mutation, cost_to_go, .. } => (mutation, cost_to_go),
         };
-        match (self.set.mutation(id).context, self.settings.role) {
-            (Context::Node, Role::Parent) if !self.is_permitted_by_us(id) => {
-                return Decision::wait(Standing::WaitsForNode(id));
-            }
-            (Context::Child, Role::Node) => return Decision::wait(Standing::WaitsForParent(id)),
-            _ => {}
+        if let Some(standing) = self.is_anothers(id) {
+            return Decision::wait(standing);
         }
         match self.held_back(node, id) {
             Some(decision) => decision,

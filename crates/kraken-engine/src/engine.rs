@@ -293,6 +293,12 @@ impl Engine {
         self.policies.with(|policies| policies.next(policy, state)).unwrap_or(Step::NoWay)
     }
 
+    /// What else could be done while the next step of a node has to wait.
+    pub(crate) fn other_steps(&mut self, at: u32, state: kraken_plan::State) -> Vec<MutationId> {
+        let policy = self.policy(at);
+        self.policies.with(|policies| policies.others(policy, state))
+    }
+
     /// The mutations from a state to where a node should be, as far as there is a way.
     pub(crate) fn path(&mut self, at: u32, state: kraken_plan::State) -> Vec<MutationId> {
         let policy = self.policy(at);

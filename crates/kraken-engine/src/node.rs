@@ -194,6 +194,11 @@ impl Standing {
         self.mutation().and_then(number).map_or(Self::Loading, with)
     }
 
+    /// Whether the next step has to wait, and another one might not.
+    pub(crate) fn waits(self) -> bool {
+        !matches!(self, Self::Running(_) | Self::Held(_)) && self.mutation().is_some()
+    }
+
     /// The step that is next, under way or waited for.
     pub(crate) fn mutation(self) -> Option<MutationId> {
         match self {

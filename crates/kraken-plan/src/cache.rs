@@ -113,6 +113,21 @@ impl PolicyCache {
         Some(answers.next(state, look_up))
     }
 
+    /// The first steps of the goal's other groups, besides the one that [`PolicyCache::next`] says: what can be done
+    /// while that one has to wait. Groups have nothing to do with each other.
+    pub fn others(&mut self, id: PolicyId, state: State) -> Vec<MutationId> {
+        let slot = self.slots.get(id.slot as usize).filter(|s| s.generation == id.generation);
+        let Some(cached) = slot.and_then(|slot| slot.cached.as_ref()) else { return Vec::new() };
+        let Cached { answers, groups, .. } = cached;
+        if groups.len() < 2 {
+            return Vec::new();
+        }
+        let all = &mut self.groups;
+        answers.others(state, |nth, set, facts, state| {
+            Some(all[*groups.get(nth)?].look_up(set, facts, state))
+        })
+    }
+
     /// The mutations from a state to the goal of a policy, as far as there is a way; nothing when the policy
     /// was thrown away.
     pub fn path(&mut self, id: PolicyId, state: State) -> Vec<MutationId> {

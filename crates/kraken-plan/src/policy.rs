@@ -126,6 +126,22 @@ impl Answers {
         step
     }
 
+    /// What else could be done in a state while its next step has to wait: the first steps of the other groups, which
+    /// neither need it nor stand in its way.
+    pub(crate) fn others(
+        &self,
+        state: State,
+        mut look_up: impl FnMut(usize, &ModuleSet, Facts, State) -> Option<Known>,
+    ) -> Vec<MutationId> {
+        let state = self.set.forget(state, self.facts);
+        let groups = (0..).map_while(|nth| look_up(nth, &self.set, self.facts, state));
+        let moves = groups.filter_map(|known| match known {
+            Known::Next(by, _) => Some(by.id),
+            Known::Done | Known::NoWay | Known::TooLarge => None,
+        });
+        moves.skip(1).collect()
+    }
+
     fn decide(
         &self,
         state: State,

@@ -8,6 +8,7 @@ mod failures;
 mod learning;
 mod limits;
 mod marks;
+mod meanwhile;
 mod modules;
 mod originals;
 mod outlook;

@@ -1,0 +1,83 @@
+//! What waits in one module keeps no other one from its part.
+
+use crate::words::*;
+use kraken_engine::{Command, Limit, Scope, Settings, What};
+use kraken_model::{Document, Field};
+use kraken_plan::{Context, ModuleSet, Mutation};
+use std::sync::Arc;
+
+/// A bench whose nodes have a disk to be flashed, which is looked at before everything else and has nothing to
+/// do with the rest; all are found to be off.
+fn flashing(settings: Settings, names: &[&str]) -> Bench {
+    let disk = Field::variable("adisk", &["UNKNOWN", "OLD", "NEW"], "its firmware").unwrap();
+    let registry = registry_with(&[disk]);
+    let step = |name| Mutation::new("adisk", name, Context::Child);
+    let mut all = vec![
+        step("look").moves("adisk", "UNKNOWN", "OLD").or_finds("NEW"),
+        step("flash").moves("adisk", "OLD", "NEW").disruptive(),
+    ];
+    all.extend(mutations());
+    let set = Arc::new(ModuleSet::new(&registry, all).unwrap());
+    let mut bench = Bench::new(settings);
+    bench.goes_over((registry, set));
+    names.iter().for_each(|name| drop(bench.configure(name, wanted())));
+    bench.tick();
+    bench
+}
+
+fn wanted() -> Document {
+    let mut cfg = running();
+    cfg.set(kraken_model::Path::known("adisk"), "NEW");
+    cfg
+}
+
+#[test]
+fn a_module_that_fails_again_and_again_does_not_keep_a_node_from_its_power() {
+    let mut bench = flashing(Settings::default(), &["n1"]);
+    bench.discover("n1", &[("phys_state", "OFF")]);
+    let id = bench.id("n1", 1);
+    let out = bench.input(kraken_engine::Input::Finished {
+        id,
+        result: Err(kraken_engine::Failure { reason: "no such tool".into(), permanent: false }),
+    });
+    assert!(journal(&out).iter().any(|what| matches!(what, What::Failed { .. })), "{out:?}");
+    assert_eq!(dispatched(&bench.set, &out), ["n1 power.on"]);
+    // Nor is it called back when the other one is tried again.
+    let out = bench.discover("n1", &[("phys_state", "ON")]);
+    assert!(!dispatched(&bench.set, &out).is_empty(), "{}", bench.explain("n1"));
+}
+
+#[test]
+fn what_is_frozen_does_not_keep_a_node_from_what_is_not() {
+    let mut bench = flashing(Settings::default(), &["n1"]);
+    bench.command(Command::Freeze { node: None, terms: Default::default() });
+    bench.discover("n1", &[("phys_state", "OFF")]);
+    let out = bench.discover("n1", &[("adisk", "OLD")]);
+    assert_eq!(dispatched(&bench.set, &out), ["n1 power.on"]);
+    let out = bench.command(Command::Thaw { node: None });
+    assert_eq!(dispatched(&bench.set, &out), Vec::<String>::new(), "one step at a time");
+    assert_eq!(bench.status("n1"), "running");
+}
+
+#[test]
+fn who_waits_at_a_limit_does_something_else_and_keeps_its_turn() {
+    let flashes = Limit::at_most(1, Scope::Mutation("adisk.flash".into()));
+    let settings = Settings { limits: vec![flashes], ..Settings::default() };
+    let mut bench = flashing(settings, &["n1", "n2", "n3"]);
+    for (name, next) in [("n1", "adisk.flash"), ("n2", "power.on"), ("n3", "power.on")] {
+        bench.discover(name, &[("phys_state", "OFF")]);
+        let out = bench.discover(name, &[("adisk", "OLD")]);
+        assert_eq!(dispatched(&bench.set, &out), [format!("{name} {next}")]);
+    }
+    // While both are busy with something else, nobody is kept waiting for them.
+    let out = bench.discover("n1", &[("adisk", "NEW")]);
+    assert_eq!(dispatched(&bench.set, &out), ["n1 power.on"]);
+    let out = bench.discover("n3", &[("phys_state", "ON")]);
+    assert_eq!(dispatched(&bench.set, &out), ["n3 adisk.flash"]);
+    let out = bench.discover("n2", &[("phys_state", "ON")]);
+    assert_eq!(dispatched(&bench.set, &out), ["n2 boot.serve"]);
+    let out = bench.discover("n3", &[("adisk", "NEW")]);
+    assert_eq!(dispatched(&bench.set, &out), ["n3 boot.serve"]);
+    let out = bench.discover("n2", &[("run_state", "INIT")]);
+    assert_eq!(dispatched(&bench.set, &out), ["n2 adisk.flash"]);
+}
