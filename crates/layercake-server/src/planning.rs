@@ -9,7 +9,7 @@ use kraken_model::NodeId;
 use kraken_plan::ModuleSet;
 use layercake_config::Cluster;
 use layercake_schema::Timing;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// How many reasons are given why a plan no longer holds.
@@ -38,7 +38,7 @@ impl App {
         let plan = tokio::task::spawn_blocking(planning)
             .await
             .map_err(|error| Problem::internal("cannot plan", &error))?;
-        Ok(Planned { name, text, revision, changes, plan, notes })
+        Ok(Planned { name, text, revision, changes, plan, notes, checksum: None })
     }
 
     fn outlook_on_nothing(&self, cluster: &Cluster) -> Result<Outlook, Problem> {
@@ -98,11 +98,52 @@ fn moved_on<'a>(
     then: &'a Planned,
     now: &'a Planned,
 ) -> impl Iterator<Item = (NodeId, String)> + use<'a> {
-    let other = |node: &&ChangedNode| !now.changes.contains(node);
-    let other: BTreeSet<NodeId> =
-        then.changes.iter().filter(other).map(|node| node.name.clone()).collect();
+    let other = changed_otherwise(&then.changes, &now.changes);
     let mut outdated = then.plan.outdated(&now.plan);
-    outdated.retain(|(node, _)| !other.contains(node));
-    let why = "its cfg would be changed in another way than was planned";
-    other.into_iter().map(move |node| (node, why.to_owned())).chain(outdated)
+    outdated.retain(|(node, _)| !other.contains_key(node));
+    let other = other.into_iter().map(|(node, why)| (node, why.to_owned()));
+    other.chain(outdated)
+}
+
+/// The nodes that would not be changed just as was planned.
+fn changed_otherwise(then: &[ChangedNode], now: &[ChangedNode]) -> BTreeMap<NodeId, &'static str> {
+    let (before, after) = (by_name(then), by_name(now));
+    let names: BTreeSet<&NodeId> = before.keys().chain(after.keys()).copied().collect();
+    let why = |name: &NodeId| match (before.get(name), after.get(name)) {
+        (then, now) if then == now => None,
+        (None, _) => Some("its cfg would be changed, which was not planned"),
+        _ => Some("its cfg would be changed in another way than was planned"),
+    };
+    names.into_iter().filter_map(|name| Some((name.clone(), why(name)?))).collect()
+}
+
+fn by_name(changes: &[ChangedNode]) -> BTreeMap<&NodeId, &ChangedNode> {
+    changes.iter().map(|node| (&node.name, node)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use serde_json::json;
+
+    fn changes(values: &[(&str, &str)]) -> Vec<ChangedNode> {
+        let change = |(name, after): &(&str, &str)| {
+            json!({"name": name, "added": false, "removed": false,
+                   "changes": [{"path": "phys_state", "before": null, "after": after}]})
+        };
+        serde_json::from_value(values.iter().map(change).collect()).unwrap()
+    }
+
+    #[test]
+    fn what_would_be_changed_has_to_be_just_what_was_planned() {
+        let on = changes(&[("n1", "POWER_ON"), ("n2", "POWER_ON")]);
+        assert_eq!(changed_otherwise(&on, &on), BTreeMap::new());
+        let other = changes(&[("n2", "POWER_OFF"), ("n3", "POWER_ON")]);
+        let found = changed_otherwise(&on, &other);
+        let found: Vec<_> = found.iter().map(|(node, why)| (node.as_str(), *why)).collect();
+        let differs = "its cfg would be changed in another way than was planned";
+        let new = "its cfg would be changed, which was not planned";
+        assert_eq!(found, [("n1", differs), ("n2", differs), ("n3", new)]);
+    }
 }

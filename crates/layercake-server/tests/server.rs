@@ -190,6 +190,33 @@ fn a_plan_changes_nothing_and_is_then_applied_as_it_is() {
 }
 
 #[test]
+fn a_plan_that_was_edited_is_refused_and_changes_nothing() {
+    in_namespace(|dir| async move {
+        let server = Server::start(config(&dir)).await.unwrap();
+        let limits = "limits: { power_on: { at_once: 1 } }\n";
+        let plan = planned(&dir, &format!("{limits}{}", cluster(&dir, TWO))).await;
+        let refused = async |edit: &dyn Fn(&mut Value)| {
+            let mut edited = plan.clone();
+            edit(&mut edited);
+            assert_ne!(edited, plan);
+            let (status, said) = apply_planned(&dir, &edited).await;
+            assert!(status == 422 && said.contains("the plan was refused"), "{status} {said}");
+            assert!(said.contains("it was edited") && said.contains("plan anew"), "{said}");
+        };
+        refused(&|plan| {
+            let text = plan["text"].as_str().unwrap().replace("at_once: 1", "at_once: 2");
+            plan["text"] = text.into();
+        })
+        .await;
+        refused(&|plan| drop(plan["changes"].as_array_mut().unwrap().pop())).await;
+        refused(&|plan| drop(plan.as_object_mut().unwrap().remove("checksum"))).await;
+        assert_eq!(ask(&dir, &[], "nodes").await.0, 409, "something was applied");
+        assert_eq!(apply_planned(&dir, &plan).await.0, 200);
+        server.shutdown().await;
+    });
+}
+
+#[test]
 fn a_plan_is_refused_when_cfg_or_the_next_step_of_a_node_is_another() {
     in_namespace(|dir| async move {
         let server = Server::start(config(&dir)).await.unwrap();

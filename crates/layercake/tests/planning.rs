@@ -121,6 +121,14 @@ fn what_was_planned_and_kept_is_applied_once_and_refused_when_the_state_moved_on
         serde_json::from_str(&lab.says(&["plan", "-f", path(&file), "-o", "json"])).unwrap();
     assert_eq!(json["plan"]["nodes"][0]["node"], "n1");
 
+    let edited = lab.dir.join("edited.json");
+    let text = std::fs::read_to_string(&plan).unwrap();
+    std::fs::write(&edited, text.replace("at_once: 1", "at_once: 2")).unwrap();
+    let refused = lab.layercake(&["apply", "--plan", path(&edited)]);
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains("it was edited") && said.contains("plan anew"), "{said}");
+
     let said = lab.says(&["apply", "--plan", path(&plan)]);
     assert!(said.contains("2 nodes changed, revision 1"), "{said}");
     let again = lab.layercake(&["apply", "--plan", path(&plan)]);
