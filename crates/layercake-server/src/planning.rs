@@ -1,7 +1,6 @@
 //! What applying a cluster file would lead to, and applying exactly that.
 
 use crate::api::{Applied, ChangedNode, Planned, Problem, between};
-use crate::limits::limits;
 use crate::server::{App, Kept};
 use axum::http::StatusCode;
 use kraken::{Outlook, Settings};
@@ -29,16 +28,17 @@ impl App {
         };
         let before = parent.map(|parent| parent.kraken.views().all()).unwrap_or_default();
         let (_, changes) = between(&before, &cluster.nodes);
+        let limits = self.changed_limits(&cluster);
         // With very many nodes this takes a while, which the API does not wait for.
         let pace = self.pace();
         let planning = move || {
             outlook.foresee(&cluster.nodes, layercake_schema::foreseen);
-            outlook.plan(&cluster.nodes, &limits(&cluster, pace))
+            outlook.plan(&cluster.nodes, &crate::limits::limits(&cluster, pace))
         };
         let plan = tokio::task::spawn_blocking(planning)
             .await
             .map_err(|error| Problem::internal("cannot plan", &error))?;
-        Ok(Planned { name, text, revision, changes, plan, notes, checksum: None })
+        Ok(Planned { name, text, revision, changes, limits, plan, notes, checksum: None })
     }
 
     fn outlook_on_nothing(&self, cluster: &Cluster) -> Result<Outlook, Problem> {
@@ -74,6 +74,9 @@ impl App {
         if then.revision != now.revision {
             let (then, now) = (then.revision, now.revision);
             reasons.push(format!("cfg: it was planned at revision {then}, now it is {now}"));
+        }
+        if then.limits != now.limits {
+            reasons.push("limits: others would come and go than was planned".to_owned());
         }
         reasons.extend(moved_on(&then, &now).map(|(node, why)| format!("{node}: {why}")));
         if !reasons.is_empty() {

@@ -262,9 +262,12 @@ fn limits_of_an_applied_file_hold_at_once() {
         let plan = planned(&dir, &file).await;
         let wait = &plan["plan"]["summary"]["limits"][0];
         assert_eq!((&wait["limit"], &wait["steps"]), (&"power.on".into(), &1.into()), "{plan}");
+        let come = serde_json::json!({"come": ["power.on: 1 at a time"], "go": []});
+        assert_eq!(plan["limits"], come);
         // The script says that a machine is off whatever it was told: the first stays under way.
         let (status, applied) = apply(&dir, "", &file).await;
         assert_eq!((status, &applied["notes"]), (200, &serde_json::json!([])), "{applied}");
+        assert_eq!(applied["limits"], come);
         let waits = tokio::time::timeout(PATIENCE, async {
             while !ask(&dir, &[], "explain")
                 .await
@@ -275,6 +278,22 @@ fn limits_of_an_applied_file_hold_at_once() {
             }
         });
         waits.await.unwrap();
+
+        // A change of them alone is one too, and a plan that was made before it no longer holds.
+        let more = file.replace("at_once: 1", "at_once: 2");
+        let plan = planned(&dir, &more).await;
+        let changed = serde_json::json!(
+            {"come": ["power.on: 2 at a time"], "go": ["power.on: 1 at a time"]}
+        );
+        assert_eq!((&plan["limits"], &plan["changes"]), (&changed, &serde_json::json!([])));
+        assert_eq!(apply(&dir, "dry_run=true", &more).await.1["limits"], changed);
+        assert_eq!(apply(&dir, "", &more).await.1["limits"], changed);
+        let (status, refused) = apply_planned(&dir, &plan).await;
+        assert!(status == 409 && refused.contains("limits: others would come"), "{refused}");
+        server.shutdown().await;
+        let server = Server::start(config(&dir)).await.unwrap();
+        let nothing = serde_json::json!({"come": [], "go": []});
+        assert_eq!(apply(&dir, "", &more).await.1["limits"], nothing, "they are known again");
         server.shutdown().await;
     });
 }

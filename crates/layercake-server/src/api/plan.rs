@@ -1,7 +1,7 @@
 //! Plans: what a cluster file would lead to, looked at before it is applied.
 
 use super::Problem;
-use super::changes::{Applied, ChangedNode};
+use super::changes::{Applied, ChangedLimits, ChangedNode};
 use super::who::Who;
 use crate::server::{App, Kept};
 use axum::Json;
@@ -23,6 +23,9 @@ pub struct Planned {
     pub revision: u64,
     /// What would change of cfg.
     pub changes: Vec<ChangedNode>,
+    /// What would change of the limits.
+    #[serde(default)]
+    pub limits: ChangedLimits,
     /// What would be done about it.
     pub plan: Plan,
     /// What a person should know besides.
