@@ -27,6 +27,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn main(args: &Args) -> Result<(), Error> {
+    are_seeds(args.from, args.seeds)?;
     let mut command = simulator(&build()?, args.seeds, args.from, args.nodes as usize);
     if args.verbose {
         command.arg("--verbose");
@@ -35,6 +36,17 @@ pub(crate) fn main(args: &Args) -> Result<(), Error> {
     // What it says goes straight to the terminal: a long run is watched.
     let status = command.status().map_err(|source| Error::Start { program, source })?;
     if status.success() { Ok(()) } else { Err(Error::Status(1)) }
+}
+
+/// Refuses seeds beyond the last number: the days that they stand for would count as run, and as good.
+fn are_seeds(from: u64, seeds: u64) -> Result<(), Error> {
+    if from.checked_add(seeds).is_some() {
+        return Ok(());
+    }
+    let last = u64::MAX - 1;
+    Err(Error::Refused(format!(
+        "there are no {seeds} seeds from {from} on, since the last is {last}: begin earlier, or run fewer"
+    )))
 }
 
 /// The days of a test run. A failure says what is needed for it and how to see it again.
@@ -57,4 +69,18 @@ fn simulator(program: &PathBuf, seeds: u64, from: u64, nodes: usize) -> Command 
     command.arg("--seeds").arg(seeds.to_string()).arg("--from").arg(from.to_string());
     command.arg("--nodes").arg(nodes.to_string());
     command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::are_seeds;
+
+    #[test]
+    fn seeds_beyond_the_last_number_are_refused() {
+        assert!(are_seeds(0, u64::MAX).is_ok());
+        assert!(are_seeds(u64::MAX - 3, 3).is_ok());
+        let said = are_seeds(u64::MAX, 3).map_err(|error| error.to_string());
+        assert!(said.is_err_and(|said| said.contains("begin earlier")));
+        assert!(are_seeds(u64::MAX - 2, 3).is_err());
+    }
 }

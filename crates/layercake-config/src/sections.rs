@@ -3,7 +3,7 @@
 use crate::journal::Journal;
 use crate::limits::Limits;
 use kraken_yaml::{Data, Node, Pos, Report};
-use layercake_schema::{Timing, parse_duration};
+use layercake_schema::{Contradiction, Timing, format_duration, parse_duration};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::num::NonZeroU16;
@@ -177,7 +177,26 @@ pub(crate) fn timing(root: &Node, report: &mut Report) -> Timing {
             report.add(node.at, &path, format!("{path} cannot be set"), error.to_string(), "");
         }
     }
+    for contradiction in timing.contradictions() {
+        contradicts(root, &timing, &contradiction, report);
+    }
     timing
+}
+
+/// Says that two times cannot hold together, at the one that the file sets: both may be set, or one
+/// that does not go with what comes by itself.
+fn contradicts(root: &Node, timing: &Timing, found: &Contradiction, report: &mut Report) {
+    let Contradiction { short, least, beside, why } = found;
+    let shown = |name: &str| timing.get(name).map(format_duration).unwrap_or_default();
+    let section = root.get("timing");
+    let set = |name: &str| section.and_then(|section| section.get(name)).map(|node| node.at);
+    let at = set(short).or_else(|| set(beside)).unwrap_or(root.at);
+    let path = format!("timing.{short}");
+    let what =
+        format!("{path} is too short: {} beside {beside} of {}", shown(short), shown(beside));
+    let least = format_duration(*least);
+    let hint = format!("set {short} to {least} at the least, or a shorter {beside}");
+    report.add(at, &path, what, *why, hint);
 }
 
 /// What the nodes that run an image are told of it: addresses below `images.<name>`.

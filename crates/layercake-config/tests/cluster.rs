@@ -68,6 +68,26 @@ fn a_journal_is_bounded_by_entries_size_and_age_or_as_it_comes() {
 }
 
 #[test]
+fn times_that_cannot_hold_together_are_refused_where_they_stand() {
+    let said_of = |timing: &str| {
+        let nodes = "nodes: {n1: {mac: '52:54:00:00:00:01', address: 10.0.0.2}}\n";
+        said(&format!("{HEAD}timing: {timing}\n{nodes}"))
+    };
+    let lost = "a healthy node would count as lost between two of its hellos";
+    assert_eq!(
+        said_of("{hello: 2m, silent: 10s}"),
+        [format!(
+            "c.yaml:4:29: timing.silent is too short: 10s beside hello of 2m: {lost}; set silent to \
+             6m at the least, or a shorter hello"
+        )]
+    );
+    let by_default = said_of("{hello: 20s}");
+    assert!(by_default[0].starts_with("c.yaml:4:17: timing.silent is too short: 45s beside hello"));
+    let cap = said_of("{retry: 1m, retry_cap: 10s}");
+    assert!(cap.len() == 1 && cap[0].contains("timing.retry_cap is too short"), "{cap:?}");
+}
+
+#[test]
 fn ranges_groups_and_templates_come_together() {
     let cluster = read(include_str!("../../../examples/cluster-130.yaml")).unwrap();
     assert_eq!(cluster.nodes.len(), 131);

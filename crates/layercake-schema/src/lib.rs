@@ -25,7 +25,7 @@ pub use foreseen::foreseen;
 pub use kraken_model::{DurationError, format_duration, parse_duration};
 pub use mutations::mutations;
 pub use services::{SERVICES, image_service, service_state};
-pub use timing::{Timing, TimingError};
+pub use timing::{Contradiction, Timing, TimingError};
 pub use variables::{boot_state, busy, image_state, phys_state, run_state};
 pub use withheld::{PERMITTED, node_knows, node_mutations, withheld};
 

@@ -11,6 +11,23 @@ const MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// The shortest: what is below would be lost in the noise.
 const MIN: Duration = Duration::from_millis(10);
 
+/// How many hellos have to be missing, at the least, before a node counts as silent: one may be lost,
+/// and the next one late.
+const SILENT_HELLOS: u32 = 3;
+
+/// Two times that cannot hold together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contradiction {
+    /// The name of the time that is too short.
+    pub short: &'static str,
+    /// How long it has to be at the least.
+    pub least: Duration,
+    /// The name of the time for which it is too short.
+    pub beside: &'static str,
+    /// What would come of it, for a person.
+    pub why: &'static str,
+}
+
 /// A time cannot be set.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TimingError {
@@ -103,6 +120,26 @@ impl Timing {
         *time = value;
         Ok(())
     }
+
+    /// Every two times that cannot hold together. Each may be good by itself, so this is asked when
+    /// all are set.
+    #[must_use]
+    pub fn contradictions(&self) -> Vec<Contradiction> {
+        let silent = Contradiction {
+            short: "silent",
+            least: self.hello * SILENT_HELLOS,
+            beside: "hello",
+            why: "a healthy node would count as lost between two of its hellos",
+        };
+        let cap = Contradiction {
+            short: "retry_cap",
+            least: self.retry,
+            beside: "retry",
+            why: "the longest pause after a failure would be shorter than the first",
+        };
+        let is_short = |c: &Contradiction| self.get(c.short).is_some_and(|time| time < c.least);
+        [silent, cap].into_iter().filter(is_short).collect()
+    }
 }
 
 impl Serialize for Timing {
@@ -145,5 +182,21 @@ mod tests {
         assert!(matches!(timing.set("bot", second), Err(TimingError::Name(_))));
         assert!(matches!(timing.set("boot", Duration::ZERO), Err(TimingError::Range { .. })));
         assert!(matches!(timing.set("boot", MAX + second), Err(TimingError::Range { .. })));
+    }
+
+    #[test]
+    fn times_that_cannot_hold_together_are_found() {
+        assert_eq!(Timing::default().contradictions(), []);
+        let of = |hello, silent| Timing {
+            hello: Duration::from_secs(hello),
+            silent: Duration::from_secs(silent),
+            ..Timing::default()
+        };
+        assert_eq!(of(5, 15).contradictions(), []);
+        let found = of(5, 14).contradictions();
+        assert_eq!((found[0].short, found[0].beside), ("silent", "hello"));
+        assert_eq!(found[0].least, Duration::from_secs(15));
+        let capped = Timing { retry_cap: Duration::from_secs(1), ..Timing::default() };
+        assert_eq!(capped.contradictions()[0].short, "retry_cap");
     }
 }

@@ -1,7 +1,6 @@
 //! What applying a cluster file would lead to, and applying exactly that.
 
 use crate::api::{Applied, ChangedNode, Planned, Problem, between};
-use crate::limits::limits;
 use crate::server::{App, Kept};
 use axum::http::StatusCode;
 use kraken::{Outlook, Settings};
@@ -9,7 +8,7 @@ use kraken_model::NodeId;
 use kraken_plan::ModuleSet;
 use layercake_config::Cluster;
 use layercake_schema::Timing;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// How many reasons are given why a plan no longer holds.
@@ -29,16 +28,17 @@ impl App {
         };
         let before = parent.map(|parent| parent.kraken.views().all()).unwrap_or_default();
         let (_, changes) = between(&before, &cluster.nodes);
+        let limits = self.changed_limits(&cluster);
         // With very many nodes this takes a while, which the API does not wait for.
         let pace = self.pace();
         let planning = move || {
             outlook.foresee(&cluster.nodes, layercake_schema::foreseen);
-            outlook.plan(&cluster.nodes, &limits(&cluster, pace))
+            outlook.plan(&cluster.nodes, &crate::limits::limits(&cluster, pace))
         };
         let plan = tokio::task::spawn_blocking(planning)
             .await
             .map_err(|error| Problem::internal("cannot plan", &error))?;
-        Ok(Planned { name, text, revision, changes, plan, notes })
+        Ok(Planned { name, text, revision, changes, limits, plan, notes, checksum: None })
     }
 
     fn outlook_on_nothing(&self, cluster: &Cluster) -> Result<Outlook, Problem> {
@@ -75,6 +75,9 @@ impl App {
             let (then, now) = (then.revision, now.revision);
             reasons.push(format!("cfg: it was planned at revision {then}, now it is {now}"));
         }
+        if then.limits != now.limits {
+            reasons.push("limits: others would come and go than was planned".to_owned());
+        }
         reasons.extend(moved_on(&then, &now).map(|(node, why)| format!("{node}: {why}")));
         if !reasons.is_empty() {
             let count = reasons.len();
@@ -98,11 +101,52 @@ fn moved_on<'a>(
     then: &'a Planned,
     now: &'a Planned,
 ) -> impl Iterator<Item = (NodeId, String)> + use<'a> {
-    let other = |node: &&ChangedNode| !now.changes.contains(node);
-    let other: BTreeSet<NodeId> =
-        then.changes.iter().filter(other).map(|node| node.name.clone()).collect();
+    let other = changed_otherwise(&then.changes, &now.changes);
     let mut outdated = then.plan.outdated(&now.plan);
-    outdated.retain(|(node, _)| !other.contains(node));
-    let why = "its cfg would be changed in another way than was planned";
-    other.into_iter().map(move |node| (node, why.to_owned())).chain(outdated)
+    outdated.retain(|(node, _)| !other.contains_key(node));
+    let other = other.into_iter().map(|(node, why)| (node, why.to_owned()));
+    other.chain(outdated)
+}
+
+/// The nodes that would not be changed just as was planned.
+fn changed_otherwise(then: &[ChangedNode], now: &[ChangedNode]) -> BTreeMap<NodeId, &'static str> {
+    let (before, after) = (by_name(then), by_name(now));
+    let names: BTreeSet<&NodeId> = before.keys().chain(after.keys()).copied().collect();
+    let why = |name: &NodeId| match (before.get(name), after.get(name)) {
+        (then, now) if then == now => None,
+        (None, _) => Some("its cfg would be changed, which was not planned"),
+        _ => Some("its cfg would be changed in another way than was planned"),
+    };
+    names.into_iter().filter_map(|name| Some((name.clone(), why(name)?))).collect()
+}
+
+fn by_name(changes: &[ChangedNode]) -> BTreeMap<&NodeId, &ChangedNode> {
+    changes.iter().map(|node| (&node.name, node)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use serde_json::json;
+
+    fn changes(values: &[(&str, &str)]) -> Vec<ChangedNode> {
+        let change = |(name, after): &(&str, &str)| {
+            json!({"name": name, "added": false, "removed": false,
+                   "changes": [{"path": "phys_state", "before": null, "after": after}]})
+        };
+        serde_json::from_value(values.iter().map(change).collect()).unwrap()
+    }
+
+    #[test]
+    fn what_would_be_changed_has_to_be_just_what_was_planned() {
+        let on = changes(&[("n1", "POWER_ON"), ("n2", "POWER_ON")]);
+        assert_eq!(changed_otherwise(&on, &on), BTreeMap::new());
+        let other = changes(&[("n2", "POWER_OFF"), ("n3", "POWER_ON")]);
+        let found = changed_otherwise(&on, &other);
+        let found: Vec<_> = found.iter().map(|(node, why)| (node.as_str(), *why)).collect();
+        let differs = "its cfg would be changed in another way than was planned";
+        let new = "its cfg would be changed, which was not planned";
+        assert_eq!(found, [("n1", differs), ("n2", differs), ("n3", new)]);
+    }
 }

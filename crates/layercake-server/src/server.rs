@@ -1,13 +1,13 @@
 //! The server: what it is made of, and in which order it starts and ends.
 
-use crate::api::{self, Applied, Problem, between, chain};
+use crate::api::{self, Applied, ChangedLimits, Problem, between, chain};
 use crate::hardware::Hardware;
 use crate::limits::limits;
 use crate::listen::{ListenError, Listeners};
 use crate::parent::{Parent, ParentError, Setup};
 use crate::world::{Pace, World};
 use axum::http::StatusCode;
-use kraken::{Keeper, Kraken};
+use kraken::{Keeper, Kraken, Limit};
 use kraken_model::{Document, NodeId, NodeSet, Registry};
 use kraken_modules::Modules;
 use kraken_store::{Embedded, StoreError};
@@ -137,16 +137,19 @@ struct InFile {
     groups: BTreeMap<String, NodeSet>,
     /// The nodes whose image service is to be stopped: the cfg of one that is off cannot say so.
     unattended: BTreeSet<NodeId>,
+    /// The limits that hold.
+    limits: Vec<Limit>,
 }
 
 impl InFile {
-    fn of(cluster: Cluster) -> Self {
+    fn of(cluster: Cluster, pace: Pace) -> Self {
+        let limits = limits(&cluster, pace);
         let service = service_state::path(module::IMAGE);
         let is_stopped =
             |cfg: &Document| cfg.text(service.as_str()) == Some(service_state::STOPPED);
         let stopped = cluster.nodes.iter().filter(|(_, cfg)| is_stopped(cfg));
         let unattended = stopped.map(|(node, _)| node.clone()).collect();
-        Self { groups: cluster.groups, unattended }
+        Self { groups: cluster.groups, unattended, limits }
     }
 }
 
@@ -265,7 +268,8 @@ impl App {
             ServerError::Refused(problem.with_errors(errors).into())
         })?;
         self.run(&cluster).await?;
-        *self.file.write().unwrap_or_else(PoisonError::into_inner) = InFile::of(cluster);
+        *self.file.write().unwrap_or_else(PoisonError::into_inner) =
+            InFile::of(cluster, self.pace());
         Ok(())
     }
 
@@ -325,7 +329,14 @@ impl App {
         let before = parent.map(|parent| parent.kraken.views().all()).unwrap_or_default();
         let (writes, nodes) = between(&before, &cluster.nodes);
         let notes = parent.map(|parent| parent.notes(cluster)).unwrap_or_default();
-        (writes, Applied { dry_run: false, revision: 0, nodes, notes })
+        let limits = self.changed_limits(cluster);
+        (writes, Applied { dry_run: false, revision: 0, nodes, limits, notes })
+    }
+
+    /// What applying a cluster would change of the limits.
+    pub(crate) fn changed_limits(&self, cluster: &Cluster) -> ChangedLimits {
+        let file = self.file.read().unwrap_or_else(PoisonError::into_inner);
+        ChangedLimits::between(&file.limits, &limits(cluster, self.pace()))
     }
 
     /// Makes a cluster what counts; where a revision is given, only if it is still the present one.
@@ -354,7 +365,8 @@ impl App {
                 }
             }
         }
-        *self.file.write().unwrap_or_else(PoisonError::into_inner) = InFile::of(cluster);
+        *self.file.write().unwrap_or_else(PoisonError::into_inner) =
+            InFile::of(cluster, self.pace());
         Ok(applied)
     }
 

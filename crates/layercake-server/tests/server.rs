@@ -190,6 +190,33 @@ fn a_plan_changes_nothing_and_is_then_applied_as_it_is() {
 }
 
 #[test]
+fn a_plan_that_was_edited_is_refused_and_changes_nothing() {
+    in_namespace(|dir| async move {
+        let server = Server::start(config(&dir)).await.unwrap();
+        let limits = "limits: { power_on: { at_once: 1 } }\n";
+        let plan = planned(&dir, &format!("{limits}{}", cluster(&dir, TWO))).await;
+        let refused = async |edit: &dyn Fn(&mut Value)| {
+            let mut edited = plan.clone();
+            edit(&mut edited);
+            assert_ne!(edited, plan);
+            let (status, said) = apply_planned(&dir, &edited).await;
+            assert!(status == 422 && said.contains("the plan was refused"), "{status} {said}");
+            assert!(said.contains("it was edited") && said.contains("plan anew"), "{said}");
+        };
+        refused(&|plan| {
+            let text = plan["text"].as_str().unwrap().replace("at_once: 1", "at_once: 2");
+            plan["text"] = text.into();
+        })
+        .await;
+        refused(&|plan| drop(plan["changes"].as_array_mut().unwrap().pop())).await;
+        refused(&|plan| drop(plan.as_object_mut().unwrap().remove("checksum"))).await;
+        assert_eq!(ask(&dir, &[], "nodes").await.0, 409, "something was applied");
+        assert_eq!(apply_planned(&dir, &plan).await.0, 200);
+        server.shutdown().await;
+    });
+}
+
+#[test]
 fn a_plan_is_refused_when_cfg_or_the_next_step_of_a_node_is_another() {
     in_namespace(|dir| async move {
         let server = Server::start(config(&dir)).await.unwrap();
@@ -235,9 +262,12 @@ fn limits_of_an_applied_file_hold_at_once() {
         let plan = planned(&dir, &file).await;
         let wait = &plan["plan"]["summary"]["limits"][0];
         assert_eq!((&wait["limit"], &wait["steps"]), (&"power.on".into(), &1.into()), "{plan}");
+        let come = serde_json::json!({"come": ["power.on: 1 at a time"], "go": []});
+        assert_eq!(plan["limits"], come);
         // The script says that a machine is off whatever it was told: the first stays under way.
         let (status, applied) = apply(&dir, "", &file).await;
         assert_eq!((status, &applied["notes"]), (200, &serde_json::json!([])), "{applied}");
+        assert_eq!(applied["limits"], come);
         let waits = tokio::time::timeout(PATIENCE, async {
             while !ask(&dir, &[], "explain")
                 .await
@@ -248,6 +278,22 @@ fn limits_of_an_applied_file_hold_at_once() {
             }
         });
         waits.await.unwrap();
+
+        // A change of them alone is one too, and a plan that was made before it no longer holds.
+        let more = file.replace("at_once: 1", "at_once: 2");
+        let plan = planned(&dir, &more).await;
+        let changed = serde_json::json!(
+            {"come": ["power.on: 2 at a time"], "go": ["power.on: 1 at a time"]}
+        );
+        assert_eq!((&plan["limits"], &plan["changes"]), (&changed, &serde_json::json!([])));
+        assert_eq!(apply(&dir, "dry_run=true", &more).await.1["limits"], changed);
+        assert_eq!(apply(&dir, "", &more).await.1["limits"], changed);
+        let (status, refused) = apply_planned(&dir, &plan).await;
+        assert!(status == 409 && refused.contains("limits: others would come"), "{refused}");
+        server.shutdown().await;
+        let server = Server::start(config(&dir)).await.unwrap();
+        let nothing = serde_json::json!({"come": [], "go": []});
+        assert_eq!(apply(&dir, "", &more).await.1["limits"], nothing, "they are known again");
         server.shutdown().await;
     });
 }

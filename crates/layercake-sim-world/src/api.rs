@@ -128,7 +128,7 @@ fn target(
         Err(Problem::bad_request(&title, detail))
     };
     match (kind.target(), &asked.nodes, &asked.rack) {
-        (Target::Nodes, Some(nodes), None) => Ok((None, all.nodes(nodes)?)),
+        (Target::Nodes, Some(nodes), None) => Ok((None, all.some(nodes)?)),
         (Target::Nodes, ..) => wrong("say which nodes, such as n[1-3], and nothing else"),
         (Target::Rack, None, Some(rack)) => {
             let nodes = all.configured(RACK, rack)?;

@@ -1,7 +1,7 @@
 //! What can be typed.
 
 use crate::client::Address;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use layercake_sim_world::Kind;
 use std::path::PathBuf;
 
@@ -48,9 +48,14 @@ pub(crate) enum Verb {
     /// Show what applying a cluster file would change
     Diff(ClusterFile),
     /// Show what applying a cluster file would lead to: steps, times, and what is disrupted
+    ///
+    /// Nothing is changed.
     Plan {
         #[command(flatten)]
         file: ClusterFile,
+        /// Change nothing, as without it: a plan never does
+        #[arg(long)]
+        dry_run: bool,
         /// Keep the plan, for `layercake apply --plan`
         #[arg(long, value_name = "FILE")]
         save: Option<PathBuf>,
@@ -281,7 +286,8 @@ pub(crate) struct Terms {
 }
 
 #[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
+#[group(skip)]
+#[command(group(ArgGroup::new("what").required(true).args(["file", "plan"])))]
 pub(crate) struct Apply {
     /// The cluster file; `-` reads it from standard input
     #[arg(short, long = "file", value_name = "FILE")]
@@ -289,6 +295,9 @@ pub(crate) struct Apply {
     /// Do just what was planned (`layercake plan --save`), or nothing if the state moved on
     #[arg(long, value_name = "FILE")]
     pub(crate) plan: Option<PathBuf>,
+    /// Change nothing: show what it would lead to, as `layercake plan` does
+    #[arg(long, conflicts_with = "plan")]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Args)]

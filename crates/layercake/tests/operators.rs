@@ -57,3 +57,62 @@ fn what_an_operator_says_is_shown_and_told_with_who_why_and_until_when() {
         server.shutdown().await;
     });
 }
+
+/// Commands that are about nodes, without them.
+const COMMANDS: [&[&str]; 10] = [
+    &["hold"],
+    &["release"],
+    &["retry"],
+    &["busy"],
+    &["free"],
+    &["freeze"],
+    &["thaw"],
+    &["power", "on"],
+    &["power", "off"],
+    &["power", "cycle"],
+];
+
+#[test]
+fn what_is_done_to_no_node_is_refused_and_nodes_are_found_by_what_they_are_and_should_be() {
+    in_namespace(|dir| async move {
+        let server = Server::start(config(&dir)).await.unwrap();
+        let file = cluster(&dir, TWO)
+            .replace("defaults:\n", "defaults:\n  labels: { role: gpu }\n")
+            .replace("nodes:\n", "nodes:\n  n3: { location: { rack: r2 } }\n");
+        let (status, said) = apply(&dir, "", &file).await;
+        assert_eq!(status, 200, "{said}");
+        let off = ["get", "nodes", "phys_state=POWER_OFF", "-o", "name"];
+        says_in_time(&dir, &off, &["n1", "n2"]).await;
+        let refused = async |verb: &[&str], nodes: &str| {
+            let (code, out, error) = layercake(&dir, &[verb, &[nodes]].concat()).await;
+            assert_eq!((code, out.as_str()), (1, ""), "{verb:?} {nodes:?}: {error}");
+            error
+        };
+        for verb in COMMANDS {
+            let error = refused(verb, "").await;
+            assert!(error.contains("no node matches: the node set is empty"), "{error}");
+            let error = refused(verb, "labels.role=cpu").await;
+            assert!(error.contains("\"labels.role=cpu\" is true of none"), "{error}");
+            assert!(error.contains("`layercake get nodes` lists them"), "{error}");
+        }
+        for verb in [&["hold"][..], &["get", "nodes"], &["explain"], &["events"]] {
+            let error = refused(verb, "phystate=POWER_OFF").await;
+            assert!(error.contains("no schema knows the address \"phystate\""), "{error}");
+            assert!(error.contains("boot_state, busy, image_state, phys_state"), "{error}");
+            let error = refused(verb, "phys_state=POWR_OFF").await;
+            assert!(error.contains("phys_state is never \"POWR_OFF\": it is one of "), "{error}");
+            assert!(error.contains("POWER_OFF, POWER_ON"), "{error}");
+        }
+        let (code, _, error) =
+            layercake(&dir, &["get", "nodes", "phys_state=POWR_OFF", "--at", "0s"]).await;
+        assert!(code == 1 && error.contains("POWR_OFF"), "{error}");
+        let found = async |set| says(&dir, &["get", "nodes", set, "-o", "name"]).await;
+        assert_eq!(found("labels.role=gpu").await, "n1\nn2\nn3\n");
+        assert_eq!(found("location.rack=r2").await, "n3\n");
+        assert_eq!(found("location.rack=r3").await, "");
+        assert_eq!(found("run_state=SYNC").await, "", "they should be, and are not");
+        let said = says(&dir, &["hold", "location.rack=r2"]).await;
+        assert!(said.starts_with("n3: held"), "{said}");
+        server.shutdown().await;
+    });
+}

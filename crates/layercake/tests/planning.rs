@@ -115,11 +115,22 @@ fn what_was_planned_and_kept_is_applied_once_and_refused_when_the_state_moved_on
     assert!(lines[1].starts_with("n[1-2]") && lines[1].contains("power.on, boot.arm"), "{said}");
     assert!(said.contains("2 nodes change: 2 with steps ahead, 0 disrupted"), "{said}");
     assert!(said.contains("steps that wait for the limit on power.on: 1, "), "{said}");
+    for dry in [["plan", "--dry-run"], ["apply", "--dry-run"]] {
+        assert_eq!(lab.says(&[&dry[..], &["-f", path(&file)]].concat()), said);
+    }
     assert!(!lab.layercake(&["get", "nodes"]).status.success(), "planning applied something");
     assert_eq!(lab.says(&["plan", "-f", path(&file), "-o", "name"]), "n1\nn2\n");
     let json: serde_json::Value =
         serde_json::from_str(&lab.says(&["plan", "-f", path(&file), "-o", "json"])).unwrap();
     assert_eq!(json["plan"]["nodes"][0]["node"], "n1");
+
+    let edited = lab.dir.join("edited.json");
+    let text = std::fs::read_to_string(&plan).unwrap();
+    std::fs::write(&edited, text.replace("at_once: 1", "at_once: 2")).unwrap();
+    let refused = lab.layercake(&["apply", "--plan", path(&edited)]);
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains("it was edited") && said.contains("plan anew"), "{said}");
 
     let said = lab.says(&["apply", "--plan", path(&plan)]);
     assert!(said.contains("2 nodes changed, revision 1"), "{said}");

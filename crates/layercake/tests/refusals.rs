@@ -55,6 +55,14 @@ fn a_verb_without_what_it_needs_is_wrong_usage() {
 }
 
 #[test]
+fn a_kept_plan_is_applied_alone_and_not_for_show() {
+    for both in [["-f", "c.yaml"], ["--dry-run", "--output=json"]] {
+        let (code, said) = refused(&[&["apply", "--plan", "p.json"], &both[..]].concat());
+        assert!(code == 2 && said.contains("cannot be used with"), "{said}");
+    }
+}
+
+#[test]
 fn every_verb_explains_itself_and_what_it_takes() {
     let help = String::from_utf8(layercake(&["--help"]).stdout).unwrap();
     let verbs = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();

@@ -1,6 +1,6 @@
 //! What applying a cluster file changes, as people and programs are told.
 
-use kraken::View;
+use kraken::{Limit, View};
 use kraken_model::{Document, NodeId, Path, Value, diff};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -14,8 +14,61 @@ pub struct Applied {
     pub revision: u64,
     /// The nodes that change, in the order of their names.
     pub nodes: Vec<ChangedNode>,
+    /// The limits that change; they hold at once.
+    #[serde(default)]
+    pub limits: ChangedLimits,
     /// What a person should know besides.
     pub notes: Vec<String>,
+}
+
+/// What changes of the limits, in words.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangedLimits {
+    /// Those that did not hold before.
+    pub come: Vec<String>,
+    /// Those that do not hold afterwards.
+    pub go: Vec<String>,
+}
+
+impl ChangedLimits {
+    /// Whether none changes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.come.is_empty() && self.go.is_empty()
+    }
+
+    /// What turns some limits into others; their order means nothing.
+    pub(crate) fn between(before: &[Limit], after: &[Limit]) -> Self {
+        let (come, go) = (without(after, before), without(before, after));
+        let say = |these: &[&Limit], others: &[&Limit]| -> Vec<String> {
+            these.iter().map(|limit| in_words(limit, others)).collect()
+        };
+        Self { come: say(&come, &go), go: say(&go, &come) }
+    }
+}
+
+/// The limits that the others do not have, or not as often.
+fn without<'a>(limits: &'a [Limit], others: &[Limit]) -> Vec<&'a Limit> {
+    let mut others: Vec<&Limit> = others.iter().collect();
+    let is_new = |limit: &&Limit| match others.iter().position(|other| other == limit) {
+        Some(at) => {
+            others.swap_remove(at);
+            false
+        }
+        None => true,
+    };
+    limits.iter().filter(is_new).collect()
+}
+
+/// A limit in words, with the nodes of its group when nothing else tells it from another one.
+fn in_words(limit: &Limit, others: &[&Limit]) -> String {
+    let words = limit.to_string();
+    match &limit.nodes {
+        Some(group) if others.iter().any(|other| other.to_string() == words) => {
+            format!("{words} ({} is {})", group.name, group.nodes)
+        }
+        _ => words,
+    }
 }
 
 /// What changes of one node.
@@ -68,4 +121,41 @@ pub(crate) fn between(
         writes.push((name.clone(), new.cloned()));
     }
     (writes, nodes)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use kraken::{Group, Scope};
+    use std::sync::Arc;
+
+    fn limit(name: &str, at_once: u32) -> Limit {
+        Limit::at_most(at_once, Scope::Mutation(name.into()))
+    }
+
+    fn of(limit: Limit, nodes: &str) -> Limit {
+        let group = Group { name: "front".into(), nodes: nodes.parse().unwrap() };
+        Limit { nodes: Some(Arc::new(group)), ..limit }
+    }
+
+    #[test]
+    fn limits_that_come_and_go_are_said_and_their_order_means_nothing() {
+        let before = [limit("power.on", 1), limit("power.off", 2), limit("power.off", 2)];
+        let after = [limit("power.off", 2), limit("power.on", 3)];
+        let changed = ChangedLimits::between(&before, &after);
+        assert_eq!(changed.come, ["power.on: 3 at a time"]);
+        assert_eq!(changed.go, ["power.on: 1 at a time", "power.off: 2 at a time"]);
+        let mut other_way = before.clone();
+        other_way.reverse();
+        assert!(ChangedLimits::between(&before, &other_way).is_empty());
+    }
+
+    #[test]
+    fn a_limit_whose_group_has_other_nodes_is_another_one() {
+        let (one, more) = (of(limit("power.on", 1), "n1"), of(limit("power.on", 1), "n[1-3]"));
+        let changed = ChangedLimits::between(&[one], &[more]);
+        assert_eq!(changed.come, ["power.on in front: 1 at a time (front is n[1-3])"]);
+        assert_eq!(changed.go, ["power.on in front: 1 at a time (front is n1)"]);
+    }
 }

@@ -74,7 +74,7 @@ pub(super) async fn power(
     Who(by): Who,
     Json(power): Json<Power>,
 ) -> Result<Json<Commanded>, Problem> {
-    let nodes = select::nodes(&app, &power.nodes)?;
+    let nodes = select::some(&app, &power.nodes)?;
     match power.action {
         Action::Cycle => {
             // Whoever asks for a power cycle says that the machine hangs; the way out of that is
@@ -161,7 +161,7 @@ pub(super) async fn command(
         kraken.command(command, &by).await?;
         return Ok(Json(Commanded { nodes: Vec::new(), text }));
     };
-    let nodes = select::nodes(&app, nodes)?;
+    let nodes = select::some(&app, nodes)?;
     let (text, has_end) = verb.words();
     let text = if has_end { format!("{text}{}", ends(&terms)) } else { text.to_owned() };
     let commands = nodes.iter().cloned().map(|node| verb.command(node, terms.clone()));

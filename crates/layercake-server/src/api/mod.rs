@@ -27,7 +27,7 @@ use axum::routing::{delete, get, post};
 use std::sync::Arc;
 
 pub(crate) use changes::between;
-pub use changes::{Applied, ChangedNode, ChangedValue};
+pub use changes::{Applied, ChangedLimits, ChangedNode, ChangedValue};
 pub use commands::Commanded;
 pub use graph::Found;
 pub use history::{Outcome, Passage, Step};

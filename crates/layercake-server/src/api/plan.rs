@@ -1,12 +1,14 @@
 //! Plans: what a cluster file would lead to, looked at before it is applied.
 
 use super::Problem;
-use super::changes::{Applied, ChangedNode};
+use super::changes::{Applied, ChangedLimits, ChangedNode};
 use super::who::Who;
 use crate::server::{App, Kept};
 use axum::Json;
 use axum::extract::{Query, State};
+use axum::http::StatusCode;
 use kraken::Plan;
+use layercake_image::Digest;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -21,10 +23,56 @@ pub struct Planned {
     pub revision: u64,
     /// What would change of cfg.
     pub changes: Vec<ChangedNode>,
+    /// What would change of the limits.
+    #[serde(default)]
+    pub limits: ChangedLimits,
     /// What would be done about it.
     pub plan: Plan,
     /// What a person should know besides.
     pub notes: Vec<String>,
+    /// The SHA-256 of all that stands above, by which a plan that was edited is known. Whoever looked
+    /// at a plan looked at what follows from its file; another file would lead to something else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checksum: Option<String>,
+}
+
+impl Planned {
+    /// The same with its checksum.
+    fn sealed(mut self) -> Result<Self, Problem> {
+        self.checksum = None;
+        self.checksum = Some(self.sum()?);
+        Ok(self)
+    }
+
+    /// The same, if it is as it was made.
+    fn checked(mut self) -> Result<Self, Problem> {
+        let refused = |why: &str| {
+            let detail = format!(
+                "{why}, and what it leads to was not looked at; nothing was changed: plan anew \
+                 (`layercake plan -f … --save …`)"
+            );
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "the plan was refused", detail)
+        };
+        match self.checksum.take() {
+            None => Err(refused("it has no checksum: it was edited, or made by an older server")),
+            Some(said) if said == self.sum()? => Ok(self),
+            Some(_) => Err(refused("its checksum is that of another plan: it was edited")),
+        }
+    }
+
+    /// The checksum of what stands beside it; none stands there yet.
+    fn sum(&self) -> Result<String, Problem> {
+        let sum = || Ok(Digest::of_reader(&serde_json::to_vec(self)?[..])?.0.to_string());
+        sum().map_err(|error: std::io::Error| Problem::internal("the plan has no checksum", &error))
+    }
+}
+
+/// With very many nodes a checksum takes a while, which the API does not wait for.
+async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(Problem::internal("the plan has no checksum", &error)))
 }
 
 #[derive(Debug, Deserialize)]
@@ -40,7 +88,8 @@ pub(super) async fn plan(
     text: String,
 ) -> Result<Json<Planned>, Problem> {
     let name = asked.name.unwrap_or_else(|| "cluster.yaml".to_owned());
-    app.plan(Kept { name, text }).await.map(Json)
+    let planned = app.plan(Kept { name, text }).await?;
+    aside(|| planned.sealed()).await.map(Json)
 }
 
 pub(super) async fn apply(
@@ -48,5 +97,6 @@ pub(super) async fn apply(
     Who(by): Who,
     Json(planned): Json<Planned>,
 ) -> Result<Json<Applied>, Problem> {
+    let planned = aside(|| planned.checked()).await?;
     app.apply_planned(planned, &by).await.map(Json)
 }

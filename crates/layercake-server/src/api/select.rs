@@ -3,7 +3,8 @@
 use super::Problem;
 use crate::server::App;
 use kraken::Then;
-use kraken_model::{Document, NodeId, NodeSet, NodeSetError};
+use kraken_model::{Document, Format, Kind, NodeId, NodeSet, NodeSetError, Registry, Side};
+use std::cell::RefCell;
 use std::sync::Arc;
 
 /// The nodes of a server, for those who add something to its API.
@@ -19,35 +20,66 @@ impl Selection {
         nodes(&self.0, text)
     }
 
+    /// The same for what is done to nodes: a set without any is a mistake.
+    ///
+    /// # Errors
+    /// As [`Selection::nodes`], and when the set is empty.
+    pub fn some(&self, text: &str) -> Result<NodeSet, Problem> {
+        some(&self.0, text)
+    }
+
     /// The nodes whose cfg has this value at an address.
     ///
     /// # Errors
     /// When no cluster file was applied yet.
     pub fn configured(&self, path: &str, value: &str) -> Result<NodeSet, Problem> {
         let all = self.0.kraken()?.views().all().into_iter();
-        Ok(all.filter(|(_, view)| says(&view.cfg, path, value)).map(|(node, _)| node).collect())
+        let says = |cfg: &Document| cfg.get(path).is_some_and(|held| held.to_string() == value);
+        Ok(all.filter(|(_, view)| says(&view.cfg)).map(|(node, _)| node).collect())
     }
 }
 
 /// The nodes of a set, such as `ml[001-130]!@rack3` or `run_state=ERROR`.
 ///
 /// # Errors
-/// When the text is no node set, or names nodes or groups that are not there.
+/// When the text is no node set, names nodes or groups that are not there, or asks for an address or
+/// a value that no schema knows.
 pub(super) fn nodes(app: &App, text: &str) -> Result<NodeSet, Problem> {
     let views = app.kraken()?.views();
+    let registry = app.registry();
     let set = parse(text, &|name: &str| {
         let all = || views.all().into_iter();
         match name.split_once('=') {
-            _ if name == "*" => Some(all().map(|(node, _)| node).collect()),
+            _ if name == "*" => Ok(Some(all().map(|(node, _)| node).collect())),
             Some((path, value)) => {
-                let holds = |view: &kraken::View| says(&view.dsc, path, value);
-                Some(all().filter(|(_, view)| holds(view)).map(|(node, _)| node).collect())
+                let asked = Predicate { registry: &registry, path, value };
+                let holds = all().filter(|(_, view)| asked.holds(&view.cfg, &view.dsc));
+                asked.possible(holds.map(|(node, _)| node).collect()).map(Some)
             }
-            None => app.group(name),
+            None => Ok(app.group(name)),
         }
     })?;
     there(&set, |node| views.get(node).is_some())?;
     Ok(set)
+}
+
+/// The same for what is done to nodes. Whoever types such a set means some: that nothing is done, and
+/// said to be done, would be found out too late.
+///
+/// # Errors
+/// As [`nodes`], and when the set is empty.
+pub(super) fn some(app: &App, text: &str) -> Result<NodeSet, Problem> {
+    let set = nodes(app, text)?;
+    if !set.is_empty() {
+        return Ok(set);
+    }
+    let why = if text.trim().is_empty() {
+        "the node set is empty".to_owned()
+    } else {
+        format!("{text:?} is true of none")
+    };
+    let hint = "name nodes, such as n1, n[1-3] or *; `layercake get nodes` lists them";
+    Err(Problem::not_found("no node matches", format!("{why}, so nothing was done: {hint}")))
 }
 
 /// The same among nodes that there were; groups are those of now.
@@ -55,26 +87,92 @@ pub(super) fn nodes(app: &App, text: &str) -> Result<NodeSet, Problem> {
 /// # Errors
 /// As [`nodes`].
 pub(super) fn among(app: &App, text: &str, then: &Then) -> Result<NodeSet, Problem> {
+    let registry = app.registry();
     let set = parse(text, &|name: &str| match name.split_once('=') {
-        _ if name == "*" => Some(then.nodes.keys().cloned().collect()),
+        _ if name == "*" => Ok(Some(then.nodes.keys().cloned().collect())),
         Some((path, value)) => {
-            let holds = then.nodes.iter().filter(|(_, past)| says(&past.dsc, path, value));
-            Some(holds.map(|(node, _)| node.clone()).collect())
+            let asked = Predicate { registry: &registry, path, value };
+            let holds = then.nodes.iter().filter(|(_, past)| asked.holds(&past.cfg, &past.dsc));
+            asked.possible(holds.map(|(node, _)| node.clone()).collect()).map(Some)
         }
         None => {
             let were = |node: &&NodeId| then.nodes.contains_key(*node);
-            app.group(name).map(|group| group.iter().filter(were).cloned().collect())
+            Ok(app.group(name).map(|group| group.iter().filter(were).cloned().collect()))
         }
     })?;
     there(&set, |node| then.nodes.contains_key(node))?;
     Ok(set)
 }
 
-fn parse(text: &str, resolve: &dyn Fn(&str) -> Option<NodeSet>) -> Result<NodeSet, Problem> {
-    let refuse = |error: NodeSetError| {
-        Problem::bad_request("not a set of nodes of this cluster", error.to_string())
+/// What is asked of a node: `run_state=ERROR`, `location.rack=r2`.
+struct Predicate<'a> {
+    registry: &'a Registry,
+    path: &'a str,
+    value: &'a str,
+}
+
+impl Predicate<'_> {
+    /// Whether it is true of a node: what was discovered counts before what is configured. That a
+    /// node should be in a state does not mean that it is, so cfg does not speak for a variable.
+    fn holds(&self, cfg: &Document, dsc: &Document) -> bool {
+        let is_discovered = self.registry.field(self.path).is_some_and(|field| {
+            matches!(field.kind, Kind::Variable(_)) && field.sides.contains(&Side::Dsc)
+        });
+        let held = dsc.get(self.path);
+        let held = if is_discovered { held } else { held.or_else(|| cfg.get(self.path)) };
+        held.is_some_and(|held| held.to_string() == self.value)
+    }
+
+    /// The nodes of which it is true, unless there can never be any. What some node has, or had in the
+    /// past, can be.
+    fn possible(&self, nodes: NodeSet) -> Result<NodeSet, String> {
+        if !nodes.is_empty() {
+            return Ok(nodes);
+        }
+        let Some(field) = self.registry.field(self.path) else {
+            let variables: Vec<&str> = self.registry.variables().map(|(path, _)| path).collect();
+            return Err(format!(
+                "no schema knows the address {:?}; there are {} and the others that `layercake \
+                 describe` shows",
+                self.path,
+                variables.join(", ")
+            ));
+        };
+        if can_be(&field.kind, self.value) {
+            return Ok(nodes);
+        }
+        Err(format!("{} is never {:?}: it is {}", self.path, self.value, field.kind))
+    }
+}
+
+/// Whether a kind of value that has but few has this one.
+fn can_be(kind: &Kind, value: &str) -> bool {
+    match kind {
+        Kind::Variable(values) => values.iter().any(|known| **known == *value),
+        Kind::Text(Format::Choice(words)) => words.contains(&value),
+        Kind::Bool => matches!(value, "true" | "false"),
+        _ => true,
+    }
+}
+
+/// `resolve` says what a name stands for, nothing if there is no such group, or why it can be none.
+fn parse(
+    text: &str,
+    resolve: &dyn Fn(&str) -> Result<Option<NodeSet>, String>,
+) -> Result<NodeSet, Problem> {
+    let refused = RefCell::new(None);
+    let resolve = |name: &str| match resolve(name) {
+        Ok(set) => set,
+        Err(why) => {
+            refused.replace(Some(why));
+            None
+        }
     };
-    NodeSet::parse(text, &resolve).map_err(refuse)
+    NodeSet::parse(text, &resolve).map_err(|error| {
+        let reason = refused.take().unwrap_or_else(|| error.reason.clone());
+        let error = NodeSetError { reason, ..error };
+        Problem::bad_request("not a set of nodes of this cluster", error.to_string())
+    })
 }
 
 fn there(set: &NodeSet, is_there: impl Fn(&NodeId) -> bool) -> Result<(), Problem> {
@@ -83,11 +181,6 @@ fn there(set: &NodeSet, is_there: impl Fn(&NodeId) -> bool) -> Result<(), Proble
         return Ok(());
     }
     Err(Problem::not_found("no such node", format!("there is no {missing}")))
-}
-
-/// Whether an address of a document holds a value (`run_state=ERROR`).
-fn says(document: &Document, path: &str, value: &str) -> bool {
-    document.get(path).is_some_and(|held| held.to_string() == value)
 }
 
 /// One node by its name.

@@ -4,7 +4,7 @@ use super::Failure;
 use crate::args::Output;
 use crate::client::{Client, quoted};
 use crate::show;
-use layercake_server::api::Applied;
+use layercake_server::api::{Applied, ChangedLimits};
 use std::path::Path;
 
 pub(crate) async fn apply(
@@ -56,11 +56,48 @@ fn changes(applied: &Applied) -> String {
             });
         }
     }
-    let done = match (applied.dry_run, applied.nodes.len()) {
-        (_, 0) => "nothing changes".to_owned(),
+    lines.extend(limit_lines(&applied.limits));
+    let (count, revision) = (applied.nodes.len(), applied.revision);
+    lines.push(match (applied.dry_run, count) {
+        (_, 0) if applied.limits.is_empty() => "nothing changes".to_owned(),
+        (true, 0) => "no node would change, but limits, which would hold at once".to_owned(),
+        (false, 0) => "no node changed, but limits, which hold now".to_owned(),
         (true, count) => format!("{count} nodes would change"),
-        (false, count) => format!("{count} nodes changed, revision {}", applied.revision),
-    };
-    lines.push(done);
+        (false, count) => format!("{count} nodes changed, revision {revision}"),
+    });
     lines.join("\n")
+}
+
+/// The limits that come and go, one a line.
+pub(crate) fn limit_lines(limits: &ChangedLimits) -> Vec<String> {
+    if limits.is_empty() {
+        return Vec::new();
+    }
+    let gone = limits.go.iter().map(|limit| format!("  gone: {limit}"));
+    let new = limits.come.iter().map(|limit| format!("  new: {limit}"));
+    ["limits".to_owned()].into_iter().chain(gone).chain(new).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_of_limits_alone_is_said() {
+        let limits = ChangedLimits {
+            come: vec!["power.on: 2 at a time".to_owned()],
+            go: vec!["power.on: 1 at a time".to_owned()],
+        };
+        let applied =
+            Applied { dry_run: true, revision: 0, nodes: Vec::new(), limits, notes: Vec::new() };
+        let lines = [
+            "limits",
+            "  gone: power.on: 1 at a time",
+            "  new: power.on: 2 at a time",
+            "no node would change, but limits, which would hold at once",
+        ];
+        assert_eq!(changes(&applied), lines.join("\n"));
+        let same = Applied { limits: ChangedLimits::default(), ..applied };
+        assert_eq!(changes(&same), "nothing changes");
+    }
 }

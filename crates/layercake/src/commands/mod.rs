@@ -29,11 +29,16 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
     match cli.verb {
         Verb::Serve(options) => serve::run(*options).await,
         Verb::Apply(Apply { plan: Some(plan), .. }) => plan::apply(&client, output, &plan).await,
-        Verb::Apply(Apply { file, .. }) => {
+        Verb::Apply(Apply { file, dry_run, .. }) => {
             let file = file.unwrap_or_else(|| "-".into());
+            if dry_run {
+                return plan::plan(&client, output, &file, None).await;
+            }
             cluster::apply(&client, output, &file, false).await
         }
-        Verb::Plan { file, save } => plan::plan(&client, output, &file.file, save.as_deref()).await,
+        Verb::Plan { file, save, .. } => {
+            plan::plan(&client, output, &file.file, save.as_deref()).await
+        }
         Verb::Diff(file) => cluster::apply(&client, output, &file.file, true).await,
         Verb::Get(Get::Nodes { nodes, watch, at }) => {
             nodes::get(&client, output, nodes.as_deref(), at.as_deref(), watch).await

@@ -1,7 +1,7 @@
 //! `layercake plan`, and applying what was planned.
 
 use super::Failure;
-use super::cluster::{read, show_applied};
+use super::cluster::{limit_lines, read, show_applied};
 use crate::args::Output;
 use crate::client::{Client, quoted};
 use crate::show;
@@ -79,13 +79,17 @@ fn table(planned: &Planned) -> String {
         text = show::table(&["NODES", "TAKES", "DONE", "DISRUPTED BY", "STEPS"], rows);
         text.push_str("\n\n");
     }
-    text + &summary(&plan.summary)
+    let mut lines = limit_lines(&planned.limits);
+    lines.push(summary(&plan.summary, lines.is_empty()));
+    text + &lines.join("\n")
 }
 
-fn summary(plan: &PlanSummary) -> String {
+/// What a plan comes to. Without nodes, limits may change all the same.
+fn summary(plan: &PlanSummary, same_limits: bool) -> String {
     let PlanSummary { nodes, moving, disrupted, stopping, others, longest, .. } = plan;
     if *nodes == 0 {
-        return "nothing changes".to_owned();
+        let what = if same_limits { "nothing changes" } else { "no node changes, but limits" };
+        return what.to_owned();
     }
     let change = if *nodes == 1 { "node changes" } else { "nodes change" };
     let mut lines =
@@ -155,5 +159,20 @@ mod tests {
             "nodes that do not change and have steps ahead besides: 2",
         ];
         assert_eq!(table(&planned()), lines.join("\n"));
+    }
+
+    #[test]
+    fn limits_that_come_and_go_stand_before_the_sum() {
+        let mut limited = planned();
+        limited.limits.come.push("power.on: 2 at a time".to_owned());
+        let text = table(&limited);
+        assert!(
+            text.contains("\n\nlimits\n  new: power.on: 2 at a time\n5 nodes change"),
+            "{text}"
+        );
+        limited.plan.nodes.clear();
+        limited.plan.summary.nodes = 0;
+        let lines = "limits\n  new: power.on: 2 at a time\nno node changes, but limits";
+        assert_eq!(table(&limited), lines);
     }
 }
