@@ -99,9 +99,10 @@ impl Engine {
                 }
                 // It waits at a limit for the other one, and looks again when the first may go on.
                 (None, _) => return Decision { again_at: waits.again_at, ..decision },
-                // The place that it has is for the first.
+                // The place that it has is for the first, which may be the very same one.
                 (Some(first), _) => {
                     let place = self.nodes.get_mut(at).and_then(|n| n.place.replace(first));
+                    let place = place.filter(|place| *place != first);
                     place.into_iter().for_each(|place| self.gates.withdraw(place));
                 }
             }

@@ -2,38 +2,19 @@
 
 use crate::words::*;
 use kraken_engine::{Command, Limit, Scope, Settings, What};
-use kraken_model::{Document, Field};
-use kraken_plan::{Context, ModuleSet, Mutation};
-use std::sync::Arc;
 
-/// A bench whose nodes have a disk to be flashed, which is looked at before everything else and has nothing to
-/// do with the rest; all are found to be off.
-fn flashing(settings: Settings, names: &[&str]) -> Bench {
-    let disk = Field::variable("adisk", &["UNKNOWN", "OLD", "NEW"], "its firmware").unwrap();
-    let registry = registry_with(&[disk]);
-    let step = |name| Mutation::new("adisk", name, Context::Child);
-    let mut all = vec![
-        step("look").moves("adisk", "UNKNOWN", "OLD").or_finds("NEW"),
-        step("flash").moves("adisk", "OLD", "NEW").disruptive(),
-    ];
-    all.extend(mutations());
-    let set = Arc::new(ModuleSet::new(&registry, all).unwrap());
+/// A bench whose nodes have a disk to be flashed.
+fn bench(settings: Settings, names: &[&str]) -> Bench {
     let mut bench = Bench::new(settings);
-    bench.goes_over((registry, set));
-    names.iter().for_each(|name| drop(bench.configure(name, wanted())));
+    bench.goes_over(crate::words::flashing());
+    names.iter().for_each(|name| drop(bench.configure(name, running_flashed())));
     bench.tick();
     bench
 }
 
-fn wanted() -> Document {
-    let mut cfg = running();
-    cfg.set(kraken_model::Path::known("adisk"), "NEW");
-    cfg
-}
-
 #[test]
 fn a_module_that_fails_again_and_again_does_not_keep_a_node_from_its_power() {
-    let mut bench = flashing(Settings::default(), &["n1"]);
+    let mut bench = bench(Settings::default(), &["n1"]);
     bench.discover("n1", &[("phys_state", "OFF")]);
     let id = bench.id("n1", 1);
     let out = bench.input(kraken_engine::Input::Finished {
@@ -49,7 +30,7 @@ fn a_module_that_fails_again_and_again_does_not_keep_a_node_from_its_power() {
 
 #[test]
 fn what_is_frozen_does_not_keep_a_node_from_what_is_not() {
-    let mut bench = flashing(Settings::default(), &["n1"]);
+    let mut bench = bench(Settings::default(), &["n1"]);
     bench.command(Command::Freeze { node: None, terms: Default::default() });
     bench.discover("n1", &[("phys_state", "OFF")]);
     let out = bench.discover("n1", &[("adisk", "OLD")]);
@@ -63,7 +44,7 @@ fn what_is_frozen_does_not_keep_a_node_from_what_is_not() {
 fn who_waits_at_a_limit_does_something_else_and_keeps_its_turn() {
     let flashes = Limit::at_most(1, Scope::Mutation("adisk.flash".into()));
     let settings = Settings { limits: vec![flashes], ..Settings::default() };
-    let mut bench = flashing(settings, &["n1", "n2", "n3"]);
+    let mut bench = bench(settings, &["n1", "n2", "n3"]);
     for (name, next) in [("n1", "adisk.flash"), ("n2", "power.on"), ("n3", "power.on")] {
         bench.discover(name, &[("phys_state", "OFF")]);
         let out = bench.discover(name, &[("adisk", "OLD")]);

@@ -66,7 +66,7 @@ fn take(world: &mut World, act: Act) {
         Act::Freeze => world.command(Command::Freeze { node: None, terms: Terms::default() }),
         Act::Thaw => world.command(Command::Thaw { node: None }),
         Act::Down(n) => world.want(n, doc(&[("phys_state", "OFF")])),
-        Act::Up(n) => world.want(n, running()),
+        Act::Up(n) => world.want(n, running_flashed()),
         Act::Restart => world.restart(),
         Act::Drains(is_there) => world.drains(is_there),
     }

@@ -87,18 +87,53 @@ pub(crate) fn set() -> Arc<ModuleSet> {
     Arc::new(ModuleSet::new(&registry(), mutations()).unwrap())
 }
 
+/// A disk to be flashed, which is looked at before everything else and has nothing to do with the rest.
+pub(crate) fn disk() -> (Field, [Mutation; 2]) {
+    let disk = Field::variable("adisk", &["UNKNOWN", "OLD", "NEW"], "its firmware").unwrap();
+    let step =
+        |name| Mutation::new("adisk", name, Context::Child).timeout(seconds(20)).retry(RETRY);
+    let look = step("look").moves("adisk", "UNKNOWN", "OLD").or_finds("NEW");
+    let flash = step("flash").excludes(Guard::is("busy", "BUSY")).disruptive();
+    (disk, [look, flash.moves("adisk", "OLD", "NEW")])
+}
+
+/// The vocabulary with that disk.
+pub(crate) fn flashing() -> (Arc<Registry>, Arc<ModuleSet>) {
+    let (disk, steps) = disk();
+    let registry = registry_with(&[disk]);
+    let all = steps.into_iter().chain(mutations()).collect();
+    let set = ModuleSet::new(&registry, all).unwrap();
+    (registry, Arc::new(set))
+}
+
+/// What runs, with a disk that is flashed.
+pub(crate) fn running_flashed() -> Document {
+    let mut cfg = running();
+    cfg.set(Path::known("adisk"), "NEW");
+    cfg
+}
+
 /// The vocabulary with a module more: what runs on a node is drained before its image is stopped.
 pub(crate) fn draining() -> (Arc<Registry>, Arc<ModuleSet>) {
+    draining_with(&[], [])
+}
+
+/// The same, with more variables and mutations.
+pub(crate) fn draining_with(
+    more: &[Field],
+    steps: impl IntoIterator<Item = Mutation>,
+) -> (Arc<Registry>, Arc<ModuleSet>) {
     // Its address lies between others, so that every bit behind it is another one.
     let drained = Field::variable("drained", &["UNKNOWN", "NO", "YES"], "drained").unwrap();
-    let registry = registry_with(&[drained]);
+    let fields: Vec<Field> = std::iter::once(drained).chain(more.iter().cloned()).collect();
+    let registry = registry_with(&fields);
     let drain = |name: &str, from: &str, to: &str| {
         Mutation::new("drain", name, Context::Child)
             .moves("drained", from, to)
             .timeout(seconds(20))
             .retry(Retry { limit: None, ..RETRY })
     };
-    let mut all = mutations();
+    let mut all: Vec<Mutation> = steps.into_iter().chain(mutations()).collect();
     let stop = all.iter_mut().find(|mutation| *mutation.name == *"image.stop").unwrap();
     stop.requires.push(Guard::is("drained", "YES"));
     // In front of all others, so that every number is another one.

@@ -54,8 +54,26 @@ pub(crate) struct World {
     record: Vec<(Millis, Input, Vec<Output>)>,
 }
 
-static PLAIN: LazyLock<Common> = LazyLock::new(|| Common::new(set(), registry()));
-static DRAINING: LazyLock<(Arc<Registry>, Arc<ModuleSet>)> = LazyLock::new(draining);
+static PLAIN: LazyLock<Common> = LazyLock::new(|| {
+    let (registry, set) = FLASHING.clone();
+    Common::new(set, registry)
+});
+static FLASHING: LazyLock<(Arc<Registry>, Arc<ModuleSet>)> = LazyLock::new(flashing);
+static DRAINING: LazyLock<(Arc<Registry>, Arc<ModuleSet>)> = LazyLock::new(|| {
+    let (disk, steps) = disk();
+    draining_with(&[disk], steps)
+});
+
+/// How a machine is when it comes from the factory.
+fn switched_off() -> BTreeMap<Path, Arc<str>> {
+    let is = |(path, value): (&str, &str)| (Path::known(path), Arc::from(value));
+    [("phys_state", "OFF"), ("adisk", "OLD")].map(is).into()
+}
+
+/// What is so of a machine whether or not it runs, and can be seen without it.
+fn of_machine(variable: &str) -> bool {
+    ["phys_state", "adisk"].contains(&variable)
+}
 
 /// So tight that whoever kept a place for ever, or waited for a place that is free, would be seen.
 const AT_ONCE: usize = 2;
@@ -72,28 +90,29 @@ fn settings(epoch: u64) -> Settings {
 
 impl World {
     pub(crate) fn new(nodes: usize) -> Self {
+        let (registry, set) = FLASHING.clone();
         let mut world = Self {
-            engine: Engine::new(settings(1), set(), registry()),
+            engine: Engine::new(settings(1), Arc::clone(&set), Arc::clone(&registry)),
             now: Millis(1_000),
-            set: set(),
-            registry: registry(),
-            began_with: (registry(), set()),
+            set,
+            registry,
+            began_with: FLASHING.clone(),
             epoch: 1,
             names: (0..nodes).map(|n| node(&format!("n{n}"))).collect(),
-            truth: vec![BTreeMap::from([(Path::known("phys_state"), "OFF".into())]); nodes],
+            truth: vec![switched_off(); nodes],
             cut: vec![false; nodes],
             fates: vec![Fate::Works; nodes],
             busy: BTreeSet::new(),
             held: BTreeMap::new(),
             is_frozen: false,
-            wanted: vec![running(); nodes],
+            wanted: vec![running_flashed(); nodes],
             events: BTreeMap::new(),
             count: 0,
             in_flight: BTreeMap::new(),
             record: Vec::new(),
         };
         for n in 0..nodes {
-            world.want(n, running());
+            world.want(n, running_flashed());
         }
         world.input(Input::Tick);
         world
@@ -145,7 +164,7 @@ impl World {
 
     /// The power of a machine fails.
     pub(crate) fn crash(&mut self, n: usize) {
-        self.truth[n] = BTreeMap::from([(Path::known("phys_state"), "OFF".into())]);
+        self.truth[n] = switched_off();
         self.report(n);
     }
 
@@ -159,9 +178,11 @@ impl World {
     pub(crate) fn report(&mut self, n: usize) {
         let mut changes = Vec::new();
         let drained = self.set.variable("drained").map(|_| "drained");
-        for variable in ["phys_state", "run_state", "image_state"].into_iter().chain(drained) {
+        for variable in
+            ["phys_state", "adisk", "run_state", "image_state"].into_iter().chain(drained)
+        {
             let mut value = self.truth[n].get(variable).cloned();
-            if self.cut[n] && variable != "phys_state" {
+            if self.cut[n] && !of_machine(variable) {
                 let was_up = variable == "run_state" && value.as_deref() == Some("SYNC");
                 value = was_up.then(|| "ERROR".into());
             }
@@ -201,7 +222,7 @@ impl World {
 
     /// Somebody adds a module, or takes it away again.
     pub(crate) fn drains(&mut self, is_there: bool) {
-        (self.registry, self.set) = if is_there { DRAINING.clone() } else { (registry(), set()) };
+        (self.registry, self.set) = if is_there { DRAINING.clone() } else { FLASHING.clone() };
         let (registry, set) = (Arc::clone(&self.registry), Arc::clone(&self.set));
         self.input(Input::Modules { set, registry, by: "operator".into() });
         for n in 0..self.names.len() {
@@ -325,12 +346,12 @@ impl World {
         }
         for effect in &mutation.effects {
             // Asking does not change anything.
-            if mutation.name.as_ref() != "power.discover" {
+            if !["power.discover", "adisk.look"].contains(&&*mutation.name) {
                 self.truth[n].insert(effect.variable.clone(), Arc::clone(&effect.to));
             }
         }
         if self.truth[n].get("phys_state").map(AsRef::as_ref) == Some("OFF") {
-            self.truth[n].retain(|path, _| path.as_str() == "phys_state");
+            self.truth[n].retain(|path, _| of_machine(path.as_str()));
         }
         if self.truth[n].get("run_state").map(AsRef::as_ref) != Some("SYNC") {
             self.truth[n].remove("image_state");
