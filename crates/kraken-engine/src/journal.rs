@@ -107,6 +107,17 @@ pub enum What {
         /// Why.
         reason: Arc<str>,
     },
+    /// The command that took a step printed something.
+    Printed {
+        /// The step.
+        mutation: Arc<str>,
+        /// Which attempt.
+        attempt: u32,
+        /// Its last lines, in order.
+        lines: Vec<Arc<str>>,
+        /// How many lines there were before them.
+        left_out: u64,
+    },
     /// The application has started; what was kept counts again.
     Started {
         /// How many times, with this one.
@@ -195,7 +206,7 @@ pub enum What {
 
 impl What {
     /// The names that [`What::name`] gives.
-    pub const NAMES: [&str; 29] = [
+    pub const NAMES: [&str; 30] = [
         "configured",
         "removed",
         "discovered",
@@ -208,6 +219,7 @@ impl What {
         "failed",
         "timed_out",
         "interrupted",
+        "printed",
         "started",
         "modules",
         "module_ended",
@@ -257,6 +269,7 @@ impl What {
             Self::Failed { .. } => "failed",
             Self::TimedOut { .. } => "timed_out",
             Self::Interrupted { .. } => "interrupted",
+            Self::Printed { .. } => "printed",
             Self::Started { .. } => "started",
             Self::Modules { .. } => "modules",
             Self::ModuleEnded { .. } => "module_ended",
@@ -324,6 +337,7 @@ mod tests {
             json!({"what": "failed", "mutation": "a.b", "attempt": 1, "reason": "", "failures": 1, "retry_at": null}),
             json!({"what": "timed_out", "mutation": "a.b", "attempt": 1, "answered": true, "failures": 1, "retry_at": 2}),
             json!({"what": "interrupted", "mutation": "a.b", "attempt": 1, "reason": ""}),
+            json!({"what": "printed", "mutation": "a.b", "attempt": 1, "lines": ["x"], "left_out": 0}),
             json!({"what": "started", "epoch": 1}),
             json!({"what": "modules", "added": ["a.b"], "removed": []}),
             json!({"what": "module_ended", "reason": "", "restarts": 1}),

@@ -4,6 +4,7 @@ use crate::draft::{Declared, Discover};
 use crate::endings::Endings;
 use crate::polling::Polling;
 use crate::step::Step;
+use crate::tail::Tail;
 use crate::{answer, environment};
 use async_trait::async_trait;
 use kraken::{Context, Failure, Module, Order, View, chain};
@@ -37,6 +38,22 @@ pub(crate) struct ExecModule {
     endings: Endings,
 }
 
+/// What the command of a step prints. The journal has it however that ends: when it hung and was given up, what it
+/// said before is all that there is.
+struct Printed<'a> {
+    order: &'a Order,
+    context: &'a Context,
+    tail: Tail,
+}
+
+impl Drop for Printed<'_> {
+    fn drop(&mut self) {
+        if let Some((lines, left_out)) = std::mem::take(&mut self.tail).finish() {
+            self.context.printed(self.order, lines, left_out);
+        }
+    }
+}
+
 impl ExecModule {
     pub(crate) fn new(declared: Arc<Declared>, registry: Arc<Registry>) -> Self {
         let steps = Semaphore::new(STEPS_AT_ONCE);
@@ -47,7 +64,7 @@ impl ExecModule {
         self.declared.steps.iter().find(|step| *step.mutation.name == *mutation)
     }
 
-    async fn carry_out(&self, step: &Step, order: &Order) -> Result<(), String> {
+    async fn carry_out(&self, step: &Step, order: &Order, context: &Context) -> Result<(), String> {
         let Some(program) = &step.program else { return Ok(()) };
         let _place = self.steps.acquire().await.map_err(|error| error.to_string())?;
         let (module, node) = (&self.declared.name, &order.node);
@@ -59,9 +76,13 @@ impl ExecModule {
             .env("KRAKEN_MUTATION", &*order.mutation)
             .env("KRAKEN_ATTEMPT", order.id.to_string());
         let run = environment::with_documents(run, &order.cfg, &order.dsc)?;
-        let tell = |pipe, line: &str| match pipe {
-            Pipe::Out => tracing::info!(module, %node, step = %order.mutation, "{line}"),
-            Pipe::Err => tracing::warn!(module, %node, step = %order.mutation, "{line}"),
+        let mut printed = Printed { order, context, tail: Tail::default() };
+        let tell = |pipe, line: &str| {
+            printed.tail.add(line);
+            match pipe {
+                Pipe::Out => tracing::info!(module, %node, step = %order.mutation, "{line}"),
+                Pipe::Err => tracing::warn!(module, %node, step = %order.mutation, "{line}"),
+            }
         };
         run.follow(tell).await.map(drop).map_err(|error| chain(&error))
     }
@@ -228,7 +249,7 @@ impl Module for Exec {
         };
         let fail = |reason| Failure { reason, permanent: false };
         let mut attempt = this.endings.begin(&order.node);
-        this.carry_out(step, order).await.map_err(fail)?;
+        this.carry_out(step, order, context).await.map_err(fail)?;
         attempt.acted();
         // A command that succeeded proves nothing: it is looked at.
         let Some(discover) = this.declared.discover.as_ref().filter(|look| !look.of_all) else {

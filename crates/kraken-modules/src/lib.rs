@@ -22,6 +22,7 @@ mod guard;
 mod modules;
 mod polling;
 mod step;
+mod tail;
 
 #[cfg(feature = "grpc")]
 pub use grpc::proto;

@@ -4,7 +4,7 @@
 mod house;
 
 use house::{House, PATIENCE, node};
-use kraken::{Keeper, Kraken, Options, Settings};
+use kraken::{Keeper, Kraken, Options, Settings, What};
 use kraken_model::{Document, Path, Registry};
 use kraken_modules::Modules;
 use kraken_plan::ModuleSet;
@@ -42,6 +42,25 @@ async fn a_command_that_crashes_is_a_reason_and_is_run_again() {
     house.until("nobody says so", said).await;
     house.until_explained("no eyes").await;
     house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_command_printed_is_in_the_journal_also_when_it_never_ended() {
+    for (step, lines) in [
+        ("echo pulling; echo it creaks >&2; exit 1", vec!["pulling", "it creaks"]),
+        ("echo pulling; sleep 600 & wait", vec!["pulling"]),
+    ] {
+        let house = House::open(&door("echo door=OPEN", step)).await;
+        let printed = house.until_told("printed").await;
+        let What::Printed { mutation, lines: printed, left_out, .. } = printed.what else {
+            panic!()
+        };
+        let mut printed: Vec<&str> = printed.iter().map(AsRef::as_ref).collect();
+        // Two pipes: what comes first is not said.
+        printed.sort_unstable_by_key(|line| std::cmp::Reverse(*line));
+        assert_eq!((&*mutation, printed, left_out), ("door.shut", lines, 0));
+        house.close().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,7 @@
 //! How a module is: whether it runs, how often it was started again, and what was not taken from it.
 
 use kraken_engine::What;
+use kraken_model::NodeId;
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -76,8 +77,15 @@ struct Known {
     is_away: bool,
 }
 
-/// What a module has done or suffered that belongs into the journal, and which module.
-pub(crate) type News = (Arc<str>, What);
+/// What a module has done or suffered that belongs into the journal.
+#[derive(Debug)]
+pub(crate) struct News {
+    /// Which module.
+    pub(crate) by: Arc<str>,
+    /// The node that it is about, if it is about one.
+    pub(crate) node: Option<NodeId>,
+    pub(crate) what: What,
+}
 
 /// The health of one module, shared by everything that has to do with it.
 #[derive(Debug)]
@@ -173,7 +181,7 @@ impl Health {
 
     /// Modules break off after ever longer pauses, so the queue is full only if nobody empties it any more.
     fn journal(&self, module: &str, what: What) {
-        let _ = self.news.try_send((module.into(), what));
+        let _ = self.news.try_send(News { by: module.into(), node: None, what });
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut ModuleStatus) -> T) -> T {

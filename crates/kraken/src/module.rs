@@ -5,7 +5,7 @@ use crate::host::Desk;
 use crate::service::Service;
 use crate::views::{Subscription, Views};
 use async_trait::async_trait;
-use kraken_engine::{DispatchId, Failure, Input};
+use kraken_engine::{DispatchId, Failure, Input, What};
 use kraken_model::{Change, Document, Millis, NodeId, Path};
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -117,6 +117,17 @@ impl Context {
     #[must_use]
     pub fn health(&self) -> Option<&Health> {
         self.desk.as_ref().map(|desk| desk.health.as_ref())
+    }
+
+    /// Has the journal keep what was printed while a step was taken: its last lines, and how many there were before
+    /// them. While very much happens at once they may be left out: the log has them too.
+    pub fn printed(&self, order: &Order, lines: Vec<Arc<str>>, left_out: u64) {
+        let (mutation, attempt) = (Arc::clone(&order.mutation), order.id.attempt);
+        let what = What::Printed { mutation, attempt, lines, left_out };
+        let news = News { by: self.by.clone(), node: Some(order.node.clone()), what };
+        if self.news.try_send(news).is_err() {
+            tracing::debug!(module = %self.by, "what was printed is not in the journal");
+        }
     }
 
     /// Reports what was found out about a node. Waits while the engine is busy, so a module cannot

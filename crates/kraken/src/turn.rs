@@ -199,7 +199,7 @@ impl Engineer {
                     }
                     None
                 }
-                Some((module, what)) = news.recv() => { self.tell(what, module); None }
+                Some(News { by, node, what }) = news.recv() => { self.tell(node, what, by); None }
                 Some(said) = discoveries.recv() => Some(said.into()),
                 () = std::future::ready(()), if !self.entries.is_empty() => {
                     self.hand_over().await;
@@ -357,9 +357,9 @@ impl Engineer {
         self.step(Input::Tick).await;
     }
 
-    /// Tells the journal of something that concerns no single node, and that the engine has no part in.
-    fn tell(&mut self, what: What, by: Arc<str>) {
-        self.entries.push(Entry { at: self.clock.now(), node: None, what, by, cause: None });
+    /// Tells the journal of something that the engine has no part in.
+    fn tell(&mut self, node: Option<NodeId>, what: What, by: Arc<str>) {
+        self.entries.push(Entry { at: self.clock.now(), node, what, by, cause: None });
     }
 
     fn show(&self, node: &NodeId) {
@@ -409,7 +409,7 @@ impl Engineer {
             Request::Limits { limits, by, reply } => {
                 if self.engine.limits() != limits {
                     let words = limits.iter().map(|l| l.to_string().into());
-                    self.tell(What::Limits { limits: words.collect() }, by);
+                    self.tell(None, What::Limits { limits: words.collect() }, by);
                 }
                 self.step(Input::Limits(limits)).await;
                 let _ = reply.send(());

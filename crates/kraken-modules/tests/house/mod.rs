@@ -1,7 +1,7 @@
 //! A house with a lamp and a door, to see whether the one suffers from the other.
 #![allow(dead_code)]
 
-use kraken::{Keeper, Kraken, ModuleStatus, Options, Settings, Tasks};
+use kraken::{Entry, Keeper, Kraken, ModuleStatus, Options, Settings, Tasks};
 use kraken_model::{Document, NodeId, Path, Registry};
 use kraken_modules::Modules;
 use kraken_plan::ModuleSet;
@@ -83,6 +83,21 @@ impl House {
     }
 
     /// The module beside it works on, and everything ends when it should.
+    /// The first entry of the journal of such a kind, once there is one.
+    #[allow(dead_code)]
+    pub(crate) async fn until_told(&self, kind: &str) -> Entry {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let events = self.kraken.latest_events(1_000).await.unwrap();
+            let told = events.into_iter().map(|e| e.entry).find(|e| e.what.name() == kind);
+            if let Some(entry) = told {
+                return entry;
+            }
+            assert!(Instant::now() < deadline, "nothing {kind}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     pub(crate) async fn close(self) {
         self.until("b is not lit", |house| house.is("b", "lamp", "ON")).await;
         let lamp = self.status("lamp");

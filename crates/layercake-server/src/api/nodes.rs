@@ -15,8 +15,8 @@ pub struct NodeView {
     /// Its name.
     pub name: NodeId,
     /// Whether every variable that is configured has been discovered to be so.
+    pub converged: bool,
     /// Whether an operator holds it: no step is taken.
-    /// Whether an operator holds or freezes it, or has frozen everything.
     pub held: bool,
     /// What operators say of it, with who, why and until when; a freeze of everything too, unless
     /// it is frozen itself.

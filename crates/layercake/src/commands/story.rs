@@ -29,6 +29,7 @@ pub(crate) fn words(entry: &Entry) -> String {
             format!("{mutation} took too long (failure {failures})")
         }
         What::Interrupted { mutation, reason, .. } => format!("{mutation} interrupted: {reason}"),
+        What::Printed { mutation, lines, left_out, .. } => printed(mutation, lines, *left_out),
         What::Started { epoch } => format!("the server has started, for the {epoch}. time"),
         What::Modules { added, removed } => modules(by, added, removed),
         What::ModuleEnded { reason, restarts } => {
@@ -54,6 +55,12 @@ pub(crate) fn words(entry: &Entry) -> String {
             format!("{lost} of {nodes} nodes lost: disruptive steps go on")
         }
     }
+}
+
+/// What a command printed, in one line.
+fn printed(mutation: &str, lines: &[Arc<str>], left_out: u64) -> String {
+    let before = if left_out > 0 { format!("({left_out} lines before) ") } else { String::new() };
+    format!("{mutation} printed: {before}{}", lines.join(" | "))
 }
 
 /// The end of what an operator said: by somebody, or because its time was over.
