@@ -120,7 +120,8 @@ impl<A: Application> Field<A> {
         let known = self.numbers.get(&id.node).zip(self.fleet.set.mutation_named(&mutation));
         let Some((n, mutation)) = known.map(|(n, mutation)| (*n, mutation)) else {
             let reason = format!("the simulation has no machine of {} or no {mutation}", id.node);
-            let result = Err(Failure { reason, permanent: true });
+            // It may be about to come.
+            let result = Err(Failure { reason, permanent: false });
             self.refusals.push(Said::Answer { id, result });
             return;
         };

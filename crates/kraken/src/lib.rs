@@ -40,7 +40,7 @@ pub use kraken_engine::{
     Cause, Command, Entry, Explanation, Failure, Mark, MarkKind, Marks, Settings, Storm, Terms,
     What,
 };
-pub use kraken_engine::{LimitWait, NodePlan, Outlook, Plan, PlanSummary, PlannedStep};
+pub use kraken_engine::{LimitWait, NodePlan, Outlook, Plan, PlanSummary, PlannedStep, Summary};
 pub use module::{Context, Discovery, Module, Order};
 pub use past::{Past, PastError, Then};
 pub use runtime::{Kraken, KrakenError, Options, Tasks};

@@ -11,7 +11,9 @@ use crate::past::{self, PastError, Then};
 use crate::service::Services;
 use crate::turn::{Engineer, Request};
 use crate::views::Views;
-use kraken_engine::{Command, Engine, Explanation, InUse, Input, Limit, Outlook, Settings};
+use kraken_engine::{
+    Command, Engine, Explanation, InUse, Input, Limit, Outlook, Settings, Summary,
+};
 use kraken_model::{Change, Document, Invalid, Millis, NodeId, Registry, Side};
 use kraken_plan::{ModuleSet, Service};
 use kraken_store::{Store, StoreError};
@@ -315,6 +317,14 @@ impl Kraken {
     /// When the application has ended.
     pub async fn limit(&self, limits: Vec<Limit>, by: &str) -> Result<(), KrakenError> {
         self.ask(|reply| Request::Limits { limits, by: by.into(), reply }).await
+    }
+
+    /// The fleet in numbers: how many nodes stand how, and what holds them all.
+    ///
+    /// # Errors
+    /// When the application has ended.
+    pub async fn summary(&self) -> Result<Summary, KrakenError> {
+        self.ask(|reply| Request::Summary { reply }).await
     }
 
     /// What the engine knows of all nodes now, to be asked what it would do if cfg were another, and

@@ -14,7 +14,7 @@ use crate::runtime::KrakenError;
 use crate::views::{Subscription, View};
 use kraken_engine::{
     Command, DispatchId, Engine, Entry, Explanation, Failure, Input, Lesson, Limit, Outlook,
-    Output, What,
+    Output, Summary, What,
 };
 use kraken_model::{Document, Millis, NodeId};
 use kraken_plan::{ModuleSet, Mutation};
@@ -62,6 +62,9 @@ pub(crate) enum Request {
     },
     Outlook {
         reply: oneshot::Sender<(Outlook, u64)>,
+    },
+    Summary {
+        reply: oneshot::Sender<Summary>,
     },
     /// Other modules count from now on.
     Equip {
@@ -416,6 +419,9 @@ impl Engineer {
             }
             Request::Outlook { reply } => {
                 let _ = reply.send((self.engine.outlook(), self.revision));
+            }
+            Request::Summary { reply } => {
+                let _ = reply.send(self.engine.summary());
             }
             Request::Equip { equipment, by, reply } => {
                 self.equip(equipment, by).await;

@@ -198,7 +198,7 @@ impl Dirty {
 
 impl Subscription {
     /// Every node that changed since it was last looked at, without waiting.
-    pub(crate) fn take(&mut self) -> Vec<(NodeId, Option<View>)> {
+    pub fn take(&mut self) -> Vec<(NodeId, Option<View>)> {
         let places = self.dirty.take();
         if places.is_empty() {
             return Vec::new();

@@ -156,7 +156,7 @@ fn build(root: &Node, context: &Context<'_>, report: &mut Report) -> Option<Clus
             nodes.insert(node.clone(), doc);
         }
     }
-    let names = Names { groups: &groups, registry, steps: context.steps };
+    let names = Names { groups: &groups, nodes: &nodes, registry, steps: context.steps };
     let limits = limits(root, &names, report);
     let settings = Settings { network: network?, limits, timing, journal };
     Some(Cluster { name: name?.to_string(), settings, nodes, groups })

@@ -1,7 +1,7 @@
 //! The section `limits`: how much may happen at once.
 
 use crate::sections::duration;
-use kraken_model::{NodeSet, Path, Registry, Side};
+use kraken_model::{Document, NodeId, NodeSet, Path, Registry, Side};
 use kraken_yaml::{Data, Node, Report, near};
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -76,6 +76,7 @@ pub enum Portion {
 /// What the section is read against.
 pub(crate) struct Names<'a> {
     pub(crate) groups: &'a BTreeMap<String, NodeSet>,
+    pub(crate) nodes: &'a BTreeMap<NodeId, Document>,
     pub(crate) registry: &'a Registry,
     pub(crate) steps: &'a [&'a str],
 }
@@ -200,7 +201,28 @@ fn place(entry: &Node, path: &str, names: &Names<'_>, report: &mut Report) -> Op
         };
         place.per = Some(address);
     }
-    Some(place)
+    counts_somebody(&place, entry, path, names, report).then_some(place)
+}
+
+/// A limit by a value that no node has limits nothing: that is a slip, and one that costs something.
+fn counts_somebody(
+    place: &Where,
+    entry: &Node,
+    path: &str,
+    names: &Names<'_>,
+    report: &mut Report,
+) -> bool {
+    let Some(per) = &place.per else { return true };
+    let group = place.group.as_ref().and_then(|group| names.groups.get(group));
+    let mut nodes = names.nodes.iter().filter(|(id, _)| group.is_none_or(|set| set.contains(id)));
+    if nodes.clone().next().is_none() || nodes.any(|(_, cfg)| cfg.get(per.as_str()).is_some()) {
+        return true;
+    }
+    let at = entry.get("per").map_or(entry.at, |node| node.at);
+    let what = format!("no node has a value at {per}");
+    let why = "the limit counts nodes with the same value together, so it would limit nothing";
+    report.add(at, &format!("{path}.per"), what, why, "give it to the nodes, or mend the address");
+    false
 }
 
 fn portion(entry: &Node, path: &str, report: &mut Report) -> Option<Portion> {

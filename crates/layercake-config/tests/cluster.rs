@@ -224,7 +224,7 @@ limits:
   unavailable:
     - {{ at_most: 10% }}
     - {{ group: front, per: location.rack, at_most: 2 }}
-nodes: {{ 'x[1-2]': {{}} }}\n"
+nodes: {{ 'x[1-2]': {{ location: {{ rack: r1 }}, labels: {{ pdu: p1 }} }} }}\n"
     );
     let limits = read(&text).unwrap().settings.limits;
     let of: Vec<&Steps> = limits.steps.iter().map(|limit| &limit.of).collect();
@@ -257,12 +257,13 @@ fn limits_that_could_not_hold_are_refused() {
     - {{ of: all, per: image_reason, at_once: 1 }}
     - {{ of: all }}
     - {{ at_once: 1 }}
+    - {{ of: all, per: location.rak, at_once: 1 }}
   unavailable:
     - {{ at_most: 0 }}
     - {{ at_most: 101% }}
     - {{ per: location.rack }}
 groups: {{ front: {{ nodes: 'x1' }} }}
-nodes: {{ x1: {{}} }}\n"
+nodes: {{ x1: {{ location: {{ rack: r1 }} }} }}\n"
     );
     let wanted = [
         "\"0\" cannot be limits.power_on.at_once: it must be a number from 1",
@@ -271,6 +272,7 @@ nodes: {{ x1: {{}} }}\n"
         "\"image_reason\" cannot be counted by",
         "limits.steps[3] limits nothing",
         "limits.steps[4].of is missing",
+        "no node has a value at location.rak",
         "\"0\" cannot be limits.unavailable[0].at_most",
         "\"101%\" cannot be limits.unavailable[1].at_most",
         "limits.unavailable[2].at_most is missing",

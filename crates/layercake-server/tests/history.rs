@@ -70,8 +70,17 @@ fn a_hold_is_seen_everywhere_with_who_why_and_until_when() {
         assert_eq!(done["nodes"], json!([]), "{done}");
         let (_, nodes) = get(&dir, "nodes?nodes=n2").await;
         assert_eq!(nodes[0]["marks"]["freeze"]["why"], "a fair");
-        assert_eq!(get(&dir, "status").await.1["freeze"]["why"], "a fair");
-        command(&dir, json!({"command": "thaw"})).await;
+        let (_, status) = get(&dir, "status").await;
+        assert_eq!(
+            (&status["freeze"]["why"], &status["storm_hold"]),
+            (&json!("a fair"), &json!(false))
+        );
+        let standing = status["standing"].as_object().unwrap();
+        assert_eq!(standing.values().filter_map(Value::as_u64).sum::<u64>(), 2, "{status}");
+        let (_, done) = command(&dir, json!({"command": "thaw"})).await;
+        assert_eq!(done["text"], "thawed");
+        let (_, done) = command(&dir, json!({"command": "thaw"})).await;
+        assert!(done["text"].as_str().unwrap().starts_with("nothing was frozen"), "{done}");
         command(&dir, json!({"command": "freeze", "nodes": "n[1-2]"})).await;
         command(&dir, json!({"command": "thaw", "nodes": "n1"})).await;
         let (_, nodes) = get(&dir, "nodes").await;

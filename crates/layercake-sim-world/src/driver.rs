@@ -184,6 +184,9 @@ impl Drive {
                 }
             }
             Ask::Order { order, reply } => {
+                // The order may be the first that is heard of its node.
+                let changed = self.subscription.as_mut().map(Subscription::take);
+                self.see(changed.unwrap_or_default());
                 self.waiting.insert(order.id.clone(), reply);
                 self.driver.field.order(*order);
             }

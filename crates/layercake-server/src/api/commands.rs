@@ -5,7 +5,7 @@ use super::{Problem, select, times};
 use crate::server::App;
 use axum::Json;
 use axum::extract::State;
-use kraken::{Command, Terms};
+use kraken::{Command, Kraken, Terms};
 use kraken_model::{Change, Document, Millis, NodeId, NodeSet, Path};
 use layercake_schema::{SERVICES, image_state, module, phys_state, run_state, service_state};
 use serde::{Deserialize, Serialize};
@@ -152,7 +152,7 @@ pub(super) async fn command(
                 let text = format!("frozen: no disruptive step is taken anywhere{}", ends(&terms));
                 (Command::Freeze { node: None, terms }, text)
             }
-            Verb::Thaw => (Command::Thaw { node: None }, "thawed".to_owned()),
+            Verb::Thaw => (Command::Thaw { node: None }, thawed(kraken).await?),
             _ => {
                 let detail = "this command needs a node set, such as n1 or n[1-3]";
                 return Err(Problem::bad_request("which nodes?", detail));
@@ -167,6 +167,22 @@ pub(super) async fn command(
     let commands = nodes.iter().cloned().map(|node| verb.command(node, terms.clone()));
     kraken.commands(commands.collect(), &by).await?;
     Ok(done(&nodes, &text))
+}
+
+/// What the end of a freeze of everything means now. It ends a storm hold too, which nobody must do unawares.
+async fn thawed(kraken: &Kraken) -> Result<String, Problem> {
+    let summary = kraken.summary().await?;
+    let lost = summary.lost;
+    Ok(match (summary.freeze.is_some(), summary.storm) {
+        (false, false) => {
+            "nothing was frozen; a node that is frozen by itself is thawed by its name".into()
+        }
+        (true, false) => "thawed".into(),
+        (is_frozen, true) => {
+            let what = if is_frozen { "thawed, and the storm hold" } else { "the storm hold" };
+            format!("{what} is ended: the {lost} nodes that were lost are brought back now")
+        }
+    })
 }
 
 impl Verb {

@@ -23,6 +23,7 @@ pub(super) async fn get(State(app): State<Arc<App>>) -> Result<Json<Value>, Prob
             *states.entry(path).or_default().entry(state).or_default() += 1;
         }
     }
+    let summary = parent.kraken.summary().await?;
     let registry = parent.kraken.registry();
     let converged =
         all.values().filter(|v| super::nodes::converged(&registry, &v.cfg, &v.dsc)).count();
@@ -32,6 +33,9 @@ pub(super) async fn get(State(app): State<Arc<App>>) -> Result<Json<Value>, Prob
         "nodes": all.len(),
         "converged": converged,
         "states": states,
+        "standing": summary.by_status,
+        "lost": summary.lost,
+        "storm_hold": summary.storm,
         "freeze": parent.kraken.views().freeze(),
         "boot": counters.boot,
         "images": counters.images,
