@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crate::error::Error;
-use crate::run::{cargo, check, host_triple, root};
+use crate::run::{cargo, check, host_triple, target};
 
 /// The program header that names a dynamic loader (ELF, "Program Header", `PT_INTERP`).
 const PT_INTERP: u32 = 3;
@@ -30,7 +30,7 @@ pub(crate) fn build_and_describe() -> Result<String, Error> {
 }
 
 fn path() -> PathBuf {
-    root().join("target").join(host_triple()).join("node/layercake-node")
+    target().join(host_triple()).join("node/layercake-node")
 }
 
 fn command() -> Command {

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::Samples;
 use crate::error::Error;
 use crate::interrupt;
-use crate::run::{cargo, check, root};
+use crate::run::{cargo, check, target};
 
 /// One line of such a bench.
 #[derive(Deserialize)]
@@ -26,7 +26,7 @@ pub(super) type Figures = BTreeMap<String, Vec<f64>>;
 /// An example, built as it would be shipped.
 pub(crate) fn build(package: &str, example: &str) -> Result<PathBuf, Error> {
     check(cargo().args(["build", "--release", "--package", package, "--example", example]))?;
-    Ok(root().join("target/release/examples").join(example))
+    Ok(target().join("release/examples").join(example))
 }
 
 /// Runs programs in turn, `runs` times each, so that a machine that gets slower does so for all of them.

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{Bench, Goal, Reference, Row, Samples};
 use crate::error::Error;
 use crate::node_build;
-use crate::run::{cargo, check, command, root};
+use crate::run::{cargo, check, command, target};
 
 pub(crate) const BENCH: Bench =
     Bench { name: "initramfs", about: "the size of Layer 0 without kernel modules", run };
@@ -27,7 +27,7 @@ pub(super) struct Layer0 {
 pub(super) fn build() -> Result<Layer0, Error> {
     let node = node_build::build()?;
     check(cargo().args(["build", "--release", "--package", "layercake"]))?;
-    let target = root().join("target");
+    let target = target();
     let dir = target.join("bench/minos");
     let mut build = command("timeout", ["600"]);
     build.arg(target.join("release/layercake"));

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
-use crate::run::{human, root};
+use crate::run::{human, root, target};
 use crate::{deps, interrupt, node_build, process, run};
 use cluster::Cluster;
 
@@ -77,7 +77,7 @@ pub(crate) fn main(args: &Args) -> Result<(), Error> {
 
 /// Builds and makes everything, saying what and how long it takes.
 fn make_pieces() -> Result<Pieces, Error> {
-    let target = root().join("target");
+    let target = target();
     let program = target.join("debug/layercake");
     step("layercake", || {
         run::check(run::cargo().args(["build", "--package", "layercake"])).map(drop)
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn five_commands_are_proposed_with_the_address_of_this_server() {
-        let program = root().join("target/debug/layercake");
+        let program = target().join("debug/layercake");
         let client = client::Client { program, server: "unix:/x/api.sock".to_owned() };
         let text = next(&client);
         let lines = text.lines().filter(|line| line.contains("--server unix:/x/api.sock "));
