@@ -85,9 +85,15 @@ impl Engine {
         out: &mut Vec<Output>,
     ) -> Decision {
         let Step::Take { cost_to_go, .. } = step else { return waits };
+        let Decision { mut standing, mut again_at } = waits;
         for other in self.other_steps(at, state) {
             let Some(node) = self.nodes.get(at) else { break };
-            if self.is_anothers(other).is_some() || self.held_back(node, other).is_some() {
+            if self.is_anothers(other).is_some() {
+                continue;
+            }
+            if let Some(held) = self.held_back(node, other) {
+                // Whichever may go on first is the one to look again for.
+                again_at = again_at.into_iter().chain(held.again_at).min();
                 continue;
             }
             let is_queued = node.place;
@@ -97,9 +103,8 @@ impl Engine {
                     is_queued.into_iter().for_each(|first| self.step_aside(at, first));
                     return decision;
                 }
-                // It waits at a limit for the other one, and looks again when the first may go on.
-                (None, _) => return Decision { again_at: waits.again_at, ..decision },
-                // The place that it has is for the first, which may be the very same one.
+                (None, queued) => standing = queued,
+                // The place that it has is for the step before, and may be the very same one.
                 (Some(first), _) => {
                     let place = self.nodes.get_mut(at).and_then(|n| n.place.replace(first));
                     let place = place.filter(|place| *place != first);
@@ -107,7 +112,7 @@ impl Engine {
                 }
             }
         }
-        waits
+        Decision { standing, again_at }
     }
 
     /// Leaves a queue, and keeps the turn: who is busy with something else must not keep others waiting.

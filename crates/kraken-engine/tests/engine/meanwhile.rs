@@ -41,6 +41,19 @@ fn what_is_frozen_does_not_keep_a_node_from_what_is_not() {
 }
 
 #[test]
+fn what_failed_is_tried_again_in_time_although_something_else_is_frozen() {
+    let mut bench = bench(Settings::default(), &["n1"]);
+    bench.command(Command::Freeze { node: None, terms: Default::default() });
+    bench.discover("n1", &[("phys_state", "OFF")]);
+    let order = orders(&bench.discover("n1", &[("adisk", "OLD")])).remove(0);
+    let out = bench.fails(&order, "no answer", false);
+    assert_eq!(dispatched(&bench.set, &out), Vec::<String>::new());
+    // Nobody says anything: it is time alone.
+    let out = bench.pass(seconds(9));
+    assert_eq!(dispatched(&bench.set, &out), ["n1 power.on"]);
+}
+
+#[test]
 fn who_waits_at_a_limit_does_something_else_and_keeps_its_turn() {
     let flashes = Limit::at_most(1, Scope::Mutation("adisk.flash".into()));
     let settings = Settings { limits: vec![flashes], ..Settings::default() };
