@@ -83,8 +83,8 @@ impl Declared {
             field(now) == field(then)
         };
         let mut asked = self.discover.iter().flat_map(|discover| &discover.requires);
-        let made_of = |one: &Self| (one.name.clone(), one.text.clone(), one.served_by.clone());
-        made_of(self) == made_of(other) && asked.all(is_same)
+        let Self { name, text, served_by, .. } = other;
+        (&self.name, &self.text, &self.served_by) == (name, text, served_by) && asked.all(is_same)
     }
 
     /// Whether the file declares that the value at an address is discovered.

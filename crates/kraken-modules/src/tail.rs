@@ -27,8 +27,7 @@ impl Tail {
             self.lines.pop_front();
             self.left_out += 1;
         }
-        let end = (0..=line.len().min(LINE_BYTES)).rev().find(|end| line.is_char_boundary(*end));
-        self.lines.push_back(line[..end.unwrap_or(0)].into());
+        self.lines.push_back(line[..line.floor_char_boundary(LINE_BYTES)].into());
     }
 
     /// The lines, in order, and how many there were before them; nothing when nothing was printed.

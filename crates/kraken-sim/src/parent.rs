@@ -234,11 +234,11 @@ impl<A: Application> Fleet<A> {
         }
     }
 
+    /// A disruptive step is ordered, or permitted: is that right, with the machine as it is?
     pub(crate) fn judge_disruption(&mut self, n: usize, step: MutationId) {
-        if self.checker.is_some() {
-            let health = self.health(n);
-            let checker = self.checker.as_mut();
-            checker.into_iter().for_each(|checker| checker.disrupts(self.now, n, step, health));
+        let health = self.checker.is_some().then(|| self.health(n));
+        if let Some((checker, health)) = self.checker.as_mut().zip(health) {
+            checker.disrupts(self.now, n, step, health);
         }
     }
 

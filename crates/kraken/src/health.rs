@@ -194,11 +194,7 @@ impl Health {
 }
 
 fn shorten(text: &str) -> String {
-    let mut end = text.len().min(MAX_ERROR_BYTES);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text[..end].to_owned()
+    text[..text.floor_char_boundary(MAX_ERROR_BYTES)].to_owned()
 }
 
 /// How long to wait before something that broke off is started again.

@@ -365,12 +365,11 @@ impl Agent {
                     }
                 }
                 ChildOutput::Cfg { document, .. } => self.configure(document, "parent").await,
-                ChildOutput::ParentSilent { .. } => {
-                    tracing::warn!("the parent is silent; joining again");
+                over @ (ChildOutput::ParentSilent { .. } | ChildOutput::KeysSpent) => {
+                    tracing::warn!(?over, "the session is over; joining again");
                     self.lapse().await;
                     next = Some(self.call(self.child.held()));
                 }
-                ChildOutput::KeysSpent => next = Some(self.call(self.child.held())),
                 ChildOutput::DscTooLarge { bytes } => {
                     tracing::error!(bytes, "there is too much to say of this node");
                 }
