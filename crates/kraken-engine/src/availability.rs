@@ -85,6 +85,7 @@ impl Membership {
         gates: &mut Gates,
     ) {
         self.goal = set.goal(&available(variables, cfg));
+        self.wished = set.goal(cfg);
         let after = gates.shares_of(id, cfg);
         gates.enrol(&self.gates, &after);
         self.gates = after;
@@ -99,7 +100,8 @@ impl Membership {
         running: Option<MutationId>,
         gates: &mut Gates,
     ) {
-        let is_available = availability.has(set, state, self.goal);
+        let is_available =
+            availability.has(set, state, self.goal) && !set.is_out_of_use(state, self.wished);
         let counts = |gate: &&u32| {
             !is_available || running.is_some_and(|mutation| gates.is_about(**gate, mutation))
         };

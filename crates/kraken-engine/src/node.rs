@@ -77,6 +77,8 @@ pub(crate) struct LastDone {
 pub(crate) struct Membership {
     /// What it has to be to count as available.
     pub(crate) goal: Goal,
+    /// All that its cfg wants of it: who is meant to be out of use is not missed.
+    pub(crate) wished: Goal,
     /// The gates among whose nodes it is.
     pub(crate) gates: Vec<u32>,
     /// The gates at which it counts as unavailable now.

@@ -86,7 +86,8 @@ pub struct Limit {
     /// So much time lies between the beginnings of two of them, at least.
     pub spacing: Duration,
     /// So many of its nodes may be unavailable: not as cfg wants them in
-    /// [`Settings::availability`], for whatever reason, or with one of these steps under way. A step
+    /// [`Settings::availability`], for whatever reason, out of use by what a module declares
+    /// ([`Field::unavailable`](kraken_model::Field::unavailable)), or with one of these steps under way. A step
     /// for a node that is unavailable anyway takes nothing away and does not wait for this.
     pub unavailable: Option<Share>,
 }

@@ -32,6 +32,8 @@ pub struct Field {
     pub sides: &'static [Side],
     /// What it means, for a person; with its unit where it has one.
     pub about: String,
+    /// Of a variable: the values with which a node is out of use, unless its cfg wants just that.
+    pub unavailable: Vec<Arc<str>>,
 }
 
 /// What a field holds.
@@ -97,6 +99,14 @@ pub enum RegistryError {
     /// A variable has no values, or the same value twice, or is not one address.
     #[error("{0}: a variable has one address and at least two values, each once")]
     Variable(Pattern),
+    /// A node would be out of use with a value that the field never has, or whenever nothing is known.
+    #[error("{pattern}: unavailable with {value}, which is no value of it other than the first")]
+    Unavailable {
+        /// The address.
+        pattern: Pattern,
+        /// The value.
+        value: Arc<str>,
+    },
 }
 
 impl Field {
@@ -120,7 +130,16 @@ impl Field {
         sides: &'static [Side],
         about: &str,
     ) -> Result<Self, PathError> {
-        Ok(Self { pattern: Pattern::new(pattern)?, kind, sides, about: about.to_owned() })
+        let (pattern, about) = (Pattern::new(pattern)?, about.to_owned());
+        Ok(Self { pattern, kind, sides, about, unavailable: Vec::new() })
+    }
+
+    /// The same variable, with these values of which a node is out of use: limits on how many may be
+    /// unavailable count it, and steps that lead there are held back as disruptive ones are.
+    #[must_use]
+    pub fn unavailable_with(mut self, values: &[&str]) -> Self {
+        self.unavailable = values.iter().map(|value| Arc::from(*value)).collect();
+        self
     }
 }
 
@@ -289,6 +308,12 @@ impl Registry {
         }
     }
 
+    /// The values of a variable with which a node is out of use.
+    #[must_use]
+    pub fn unavailable(&self, path: &str) -> &[Arc<str>] {
+        self.field(path).map_or(&[], |field| &field.unavailable)
+    }
+
     /// Every variable with its values, in the order of the addresses.
     pub fn variables(&self) -> impl Iterator<Item = (&str, &Arc<[Arc<str>]>)> {
         self.exact.keys().filter_map(|path| Some((path.as_ref(), self.variable(path)?)))
@@ -351,7 +376,18 @@ impl Registry {
 }
 
 fn check_variable(field: &Field) -> Result<(), RegistryError> {
-    let Kind::Variable(values) = &field.kind else { return Ok(()) };
+    let values = match &field.kind {
+        Kind::Variable(values) => &values[..],
+        _ => &[],
+    };
+    let known = values.get(1..).unwrap_or_default();
+    if let Some(value) = field.unavailable.iter().find(|value| !known.contains(value)) {
+        let (pattern, value) = (field.pattern.clone(), Arc::clone(value));
+        return Err(RegistryError::Unavailable { pattern, value });
+    }
+    if !matches!(field.kind, Kind::Variable(_)) {
+        return Ok(());
+    }
     let distinct: std::collections::BTreeSet<_> = values.iter().collect();
     if field.pattern.exact().is_none() || values.len() < 2 || distinct.len() != values.len() {
         return Err(RegistryError::Variable(field.pattern.clone()));

@@ -15,7 +15,7 @@ pub(crate) fn variables(root: &Node, report: &mut Report) -> Vec<(Field, Pos)> {
     let mut fields = Vec::new();
     for (name, at, body) in root.get("variables").map(Node::entries).unwrap_or_default() {
         let path = format!("variables.{name}");
-        report.known(body, &path, &["values", "about"]);
+        report.known(body, &path, &["values", "unavailable", "about"]);
         let values = body.get("values").and_then(words);
         let mut distinct = values.clone().unwrap_or_default();
         distinct.sort_unstable();
@@ -28,14 +28,33 @@ pub(crate) fn variables(root: &Node, report: &mut Report) -> Vec<(Field, Pos)> {
             continue;
         }
         let values: Vec<&str> = values.iter().flatten().map(String::as_str).collect();
+        let unavailable = unavailable(body, &path, &values, report);
         match Field::variable(name, &values, about(body)) {
-            Ok(field) => fields.push((field, *at)),
+            Ok(field) => {
+                let unavailable: Vec<&str> = unavailable.iter().map(String::as_str).collect();
+                fields.push((field.unavailable_with(&unavailable), *at));
+            }
             Err(error) => {
                 report.add(*at, &path, "this is no address", error.to_string(), "");
             }
         }
     }
     fields
+}
+
+/// The values of a variable with which a node is out of use.
+fn unavailable(body: &Node, path: &str, values: &[&str], report: &mut Report) -> Vec<String> {
+    let Some(node) = body.get("unavailable") else { return Vec::new() };
+    let named = words(node).unwrap_or_default();
+    let is_value = |word: &String| values.iter().skip(1).any(|value| value == word);
+    if named.is_empty() || !named.iter().all(is_value) {
+        let what = format!("{path}.unavailable names what is no value");
+        let why = "with these values a node is out of use; that nothing is known is none of them";
+        let hint = format!("write some of [{}]", values.get(1..).unwrap_or_default().join(", "));
+        report.add(node.at, path, what, why, hint);
+        return Vec::new();
+    }
+    named
 }
 
 /// The facts of a file, with their places.
@@ -56,7 +75,8 @@ pub(crate) fn facts(root: &Node, report: &mut Report) -> Vec<(Field, Pos)> {
         let (Some(kind), Some((_, sides))) = (kind, sides) else { continue };
         match Pattern::new(name) {
             Ok(pattern) => {
-                fields.push((Field { pattern, kind, sides, about: about(body).to_owned() }, *at));
+                let (about, unavailable) = (about(body).to_owned(), Vec::new());
+                fields.push((Field { pattern, kind, sides, about, unavailable }, *at));
             }
             Err(error) => report.add(*at, &path, "this is no address", error.to_string(), ""),
         }

@@ -82,7 +82,7 @@ fn everything_that_is_wrong_is_said_at_once_with_its_place() {
 variabels: {}
 variables:
   door: { values: [UNKNOWN] }
-  lock: { values: [UNKNOWN, OPEN, SHUT] }
+  lock: { values: [UNKNOWN, OPEN, SHUT], unavailable: [UNKNOWN, SHUT] }
   busy: { values: [UNKNOWN, YES] }
 facts:
   knocks: { type: numbr }
@@ -106,6 +106,7 @@ guards:
     let wanted = [
         ("b.yaml:2:1: unknown key \"variabels\"", "did you mean \"variables\"?"),
         ("b.yaml:4:3: variables.door has no values", "two values at least"),
+        ("b.yaml:5:55: variables.lock.unavailable names", "some of [OPEN, SHUT]"),
         ("b.yaml:6:3: busy cannot be declared here", "it belongs to base"),
         ("b.yaml:8:19: facts.knocks.type is no type", "there is text, number"),
         ("b.yaml:9:16: facts.key.side is no side", "dsc, cfg or both"),

@@ -77,7 +77,8 @@ pub fn check(set: &ModuleSet) -> Vec<Finding> {
     let mut findings = BTreeSet::new();
     let mut unguarded = |step: &crate::set::Step| {
         let mut guards = step.mutation.requires.iter().chain(&step.mutation.excludes);
-        if step.mutation.disruptive && !guards.any(|guard| guard.side == Side::Dsc) {
+        let disturbs = step.mutation.disruptive && !set.takes_out_of_use(&step.mutation);
+        if disturbs && !guards.any(|guard| guard.side == Side::Dsc) {
             findings.insert(Finding::Unguarded { mutation: Arc::clone(&step.mutation.name) });
         }
     };

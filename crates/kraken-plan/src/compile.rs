@@ -145,6 +145,9 @@ impl ModuleSet {
                 problems.push(Problem::TooManyBits(shift + width));
                 return;
             }
+            let out_of_use = registry.unavailable(path);
+            let bits = values.iter().enumerate().filter(|(_, value)| out_of_use.contains(value));
+            let unavailable = bits.fold(0, |word, (index, _)| word | 1 << index);
             let path = Path::known(path);
             let id = VarId(u16::try_from(self.variables.len()).unwrap_or(u16::MAX));
             self.by_path.insert(path.clone(), id);
@@ -153,6 +156,7 @@ impl ModuleSet {
                 values: Arc::clone(values),
                 shift,
                 mask: ((1 << width) - 1) << shift,
+                unavailable,
                 discovered_by: Vec::new(),
                 group: 0,
             });
@@ -197,6 +201,11 @@ impl ModuleSet {
         if self.by_name.insert(Arc::clone(&name), id).is_some() {
             problems.push(Problem::Twice(name));
         }
+        // Whoever works on a node loses it either way.
+        let mutation = match self.takes_out_of_use(&mutation) {
+            true => mutation.disruptive(),
+            false => mutation,
+        };
         let mutation = Arc::new(mutation);
         self.steps.push(Step { mutation, from, outcomes, conditions, group: 0 });
     }

@@ -30,7 +30,7 @@ pub struct Mutation {
     pub on_timeout: Option<Fallback>,
     /// How long it is expected to take: what the planner adds up.
     pub cost: Duration,
-    /// Whether it may end what runs on the node. Needs fresh knowledge and can be held back.
+    /// Whether it may end what runs on the node, or takes the node out of use. Needs fresh knowledge and can be held back.
     pub disruptive: bool,
     /// Whether its module looks at what it moves again when an attempt has ended, however it ended, and
     /// says what it finds although nothing has changed. What such an attempt may have moved unseen

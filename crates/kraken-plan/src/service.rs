@@ -152,7 +152,7 @@ impl Service {
     #[allow(clippy::expect_used)]
     fn field(&self, of: &str, kind: Kind, sides: &'static [Side], about: String) -> Field {
         let pattern = Pattern::new(Self::path(&self.name, of).as_str()).expect("an address");
-        Field { pattern, kind, sides, about }
+        Field { pattern, kind, sides, about, unavailable: Vec::new() }
     }
 
     /// What starts, restarts and stops it.

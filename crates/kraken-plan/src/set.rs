@@ -71,6 +71,8 @@ pub struct Variable {
     pub values: Arc<[Arc<str>]>,
     pub(crate) shift: u32,
     pub(crate) mask: u128,
+    /// The values with which a node is out of use, a bit for each by its index.
+    pub(crate) unavailable: u128,
     /// The mutations that discover it; empty: it is told from outside, and always knowable.
     pub discovered_by: Vec<MutationId>,
     /// Variables of different groups are tied by no mutation that moves them.
@@ -228,6 +230,34 @@ impl ModuleSet {
     #[must_use]
     pub fn fulfils(&self, state: State, goal: Goal) -> bool {
         goal.0.holds(state)
+    }
+
+    /// Whether a node in a state is out of use by what a module declares ([`Field::unavailable`]), and is
+    /// not meant to be.
+    ///
+    /// [`Field::unavailable`]: kraken_model::Field::unavailable
+    #[must_use]
+    pub fn is_out_of_use(&self, state: State, goal: Goal) -> bool {
+        self.variables.iter().any(|variable| {
+            let is_meant = goal.0.mask & variable.mask != 0
+                && goal.0.value & variable.mask == state.0 & variable.mask;
+            variable.out_of_use().holds(state) && !is_meant
+        })
+    }
+
+    /// Whether a mutation takes a node that is in use out of it: from a value that is known to one with which
+    /// a node is out of use.
+    pub(crate) fn takes_out_of_use(&self, mutation: &Mutation) -> bool {
+        mutation.effects.iter().any(|effect| {
+            let Some(variable) = self.variable(effect.variable.as_str()) else { return false };
+            let is_out = |value: &str| {
+                let bits = variable.bits(value);
+                bits.is_some_and(|bits| variable.out_of_use().holds(State(bits.value)))
+            };
+            let is_known = effect.from != variable.values[0];
+            let mut outcomes = std::iter::once(&effect.to).chain(&effect.or);
+            is_known && !is_out(&effect.from) && outcomes.any(|value| is_out(value))
+        })
     }
 
     /// A state in which one variable is as a goal wants it.
@@ -459,6 +489,11 @@ impl Variable {
     pub(crate) fn index(&self, state: State) -> usize {
         let index = usize::try_from((state.0 & self.mask) >> self.shift);
         index.ok().filter(|index| *index < self.values.len()).unwrap_or(0)
+    }
+
+    /// The values with which a node is out of use.
+    fn out_of_use(&self) -> Among {
+        Among { mask: self.mask, shift: self.shift, values: self.unavailable }
     }
 
     pub(crate) fn bits(&self, value: &str) -> Option<Bits> {

@@ -42,7 +42,7 @@ fn schema(name: &str, fields: Vec<Field>) -> Schema {
 #[allow(clippy::expect_used)]
 fn field(pattern: &str, kind: Kind, sides: &'static [Side], about: &str) -> Field {
     let pattern = Pattern::new(pattern).expect("a pattern spelt in the program");
-    Field { pattern, kind, sides, about: about.to_owned() }
+    Field { pattern, kind, sides, about: about.to_owned(), unavailable: Vec::new() }
 }
 
 fn variable(path: &str, values: &[&str], sides: &'static [Side], about: &str) -> Field {

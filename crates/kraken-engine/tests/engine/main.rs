@@ -11,6 +11,7 @@ mod marks;
 mod meanwhile;
 mod modules;
 mod originals;
+mod out_of_use;
 mod outlook;
 mod permission;
 mod properties;
