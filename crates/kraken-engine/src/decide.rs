@@ -73,8 +73,8 @@ impl Engine {
         self.stand(at, decision, out);
     }
 
-    /// What is done while the next step of a node has to wait: the step of a group of variables that has nothing to do
-    /// with it. What waits in one module is no reason not to go on in another.
+    /// What is done while the next step of a node has to wait: what could as well come first, or has nothing to do with
+    /// it. What waits in one module is no reason not to go on in another.
     fn meanwhile(
         &mut self,
         at: u32,
@@ -84,9 +84,9 @@ impl Engine {
         place: Option<Place>,
         out: &mut Vec<Output>,
     ) -> Decision {
-        let Step::Take { cost_to_go, .. } = step else { return waits };
+        let Step::Take { mutation: next, cost_to_go, .. } = step else { return waits };
         let Decision { mut standing, mut again_at } = waits;
-        for other in self.other_steps(at, state) {
+        for other in self.other_steps(at, state, next) {
             let Some(node) = self.nodes.get(at) else { break };
             if self.is_anothers(other).is_some() {
                 continue;
@@ -124,7 +124,7 @@ impl Engine {
     }
 
     /// How a node stands when its next step is not ours to take.
-    fn is_anothers(&self, id: MutationId) -> Option<Standing> {
+    pub(crate) fn is_anothers(&self, id: MutationId) -> Option<Standing> {
         match (self.set.mutation(id).context, self.settings.role) {
             (Context::Node, Role::Parent) if !self.is_permitted_by_us(id) => {
                 Some(Standing::WaitsForNode(id))

@@ -293,10 +293,24 @@ impl Engine {
         self.policies.with(|policies| policies.next(policy, state)).unwrap_or(Step::NoWay)
     }
 
-    /// What else could be done while the next step of a node has to wait.
-    pub(crate) fn other_steps(&mut self, at: u32, state: kraken_plan::State) -> Vec<MutationId> {
+    /// What else could be done while the next step of a node has to wait: what leads on as well, in any order, and the
+    /// first steps of the groups of variables that have nothing to do with it. With a step that is somebody else's to take,
+    /// its group is left alone: two would work on the same.
+    pub(crate) fn other_steps(
+        &mut self,
+        at: u32,
+        state: kraken_plan::State,
+        next: MutationId,
+    ) -> Vec<MutationId> {
         let policy = self.policy(at);
-        self.policies.with(|policies| policies.others(policy, state))
+        let firsts = self.policies.with(|policies| policies.others(policy, state));
+        let ours = std::iter::once(next).chain(firsts).filter(|id| self.is_anothers(*id).is_none());
+        let ours: Vec<MutationId> = ours.collect();
+        let with_ties = ours.into_iter().flat_map(|id| {
+            let as_good = self.policies.with(|policies| policies.as_good(policy, state, id));
+            std::iter::once(id).chain(as_good)
+        });
+        with_ties.filter(|id| *id != next).collect()
     }
 
     /// The mutations from a state to where a node should be, as far as there is a way.

@@ -128,6 +128,17 @@ impl PolicyCache {
         })
     }
 
+    /// The steps that lead on from a state as well as this one does, at the same cost and for the same variables: what can
+    /// be done in its place while it has to wait.
+    pub fn as_good(&mut self, id: PolicyId, state: State, than: MutationId) -> Vec<MutationId> {
+        let slot = self.slots.get(id.slot as usize).filter(|s| s.generation == id.generation);
+        let Some(cached) = slot.and_then(|slot| slot.cached.as_ref()) else { return Vec::new() };
+        let Cached { answers, groups, .. } = cached;
+        let all = &mut self.groups;
+        let group = groups.iter().copied().find(|group| all[*group].moves_with(than));
+        group.map_or(Vec::new(), |group| answers.as_good(state, &mut all[group]))
+    }
+
     /// The mutations from a state to the goal of a policy, as far as there is a way; nothing when the policy
     /// was thrown away.
     pub fn path(&mut self, id: PolicyId, state: State) -> Vec<MutationId> {

@@ -110,6 +110,11 @@ impl Group {
         })
     }
 
+    /// Whether a mutation is one of its own.
+    pub(crate) fn moves_with(&self, id: MutationId) -> bool {
+        self.moves.iter().any(|by| by.id == id)
+    }
+
     pub(crate) fn visited(&self) -> usize {
         self.visited
     }
@@ -135,6 +140,29 @@ impl Group {
             Outcome::GaveUp => drop(self.known.insert(start, Known::TooLarge)),
         }
         self.known.get(&start).copied().unwrap_or(Known::NoWay)
+    }
+
+    /// The other mutations with which ways begin that cost no more than the one that is known: where things can be
+    /// done in any order, or in several ways. In the order of declaration.
+    pub(crate) fn as_good(
+        &mut self,
+        set: &ModuleSet,
+        facts: Facts,
+        state: State,
+    ) -> Vec<MutationId> {
+        let Known::Next(first, cost) = self.look_up(set, facts, state) else { return Vec::new() };
+        let begins =
+            |by: &&Move| by.id != first.id && by.price <= cost && set.applies(by.id, state, facts);
+        let mut moves: Vec<Move> = self.moves.iter().filter(begins).copied().collect();
+        moves.retain(|by| {
+            let rest = match self.look_up(set, facts, set.outcome(by.to, state, facts)) {
+                Known::Done => 0,
+                Known::Next(_, rest) => rest,
+                Known::NoWay | Known::TooLarge => return false,
+            };
+            by.price.saturating_add(rest) == cost
+        });
+        moves.into_iter().map(|by| by.id).collect()
     }
 
     fn remember(&mut self, found: &FxHashMap<State, Found>, start: State, end: State, whole: u64) {

@@ -142,6 +142,11 @@ impl Answers {
         moves.skip(1).collect()
     }
 
+    /// The steps of a group that lead on from a state as well as the one that is known.
+    pub(crate) fn as_good(&self, state: State, group: &mut Group) -> Vec<MutationId> {
+        group.as_good(&self.set, self.facts, self.set.forget(state, self.facts))
+    }
+
     fn decide(
         &self,
         state: State,

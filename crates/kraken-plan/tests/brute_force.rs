@@ -5,7 +5,7 @@
 
 use kraken_model::{Document, Field, Kind, Path, Registry, Schema, Side};
 use kraken_plan::{
-    Context, Costs, Guard, ModuleSet, Mutation, Policy, PolicyCache, State, Step, Test,
+    Context, Costs, Guard, ModuleSet, Mutation, MutationId, Policy, PolicyCache, State, Step, Test,
 };
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -330,6 +330,22 @@ fn check_going_over(case: &Case, some: &[bool]) {
             (Step::Take { mutation, cost_to_go, .. }, Step::Take { cost_to_go: cost, .. }) => {
                 assert_eq!(cost_to_go, cost);
                 assert!(new.applies(mutation, state, facts));
+                let is_sure = |tie: &MutationId| {
+                    new.mutation(*tie).effects.iter().all(|effect| effect.or.is_empty())
+                };
+                let ties = cache.as_good(policy, state, mutation);
+                for tie in ties.into_iter().filter(is_sure) {
+                    assert!(tie != mutation && new.applies(tie, state, facts));
+                    let after = new.after(tie, state, facts);
+                    let rest = match cache.next(policy, after).unwrap() {
+                        Step::Take { cost_to_go, .. } => cost_to_go,
+                        step => {
+                            assert!(matches!(step, Step::Done | Step::NoWay), "{step:?}");
+                            Duration::ZERO
+                        }
+                    };
+                    assert_eq!(new.mutation(tie).cost + rest, cost, "{state:?}");
+                }
             }
             (step, other) => assert_eq!(step, other),
         }

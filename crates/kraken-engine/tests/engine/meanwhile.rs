@@ -2,6 +2,9 @@
 
 use crate::words::*;
 use kraken_engine::{Command, Limit, Scope, Settings, What};
+use kraken_model::{Field, Registry, Schema};
+use kraken_plan::{Context, Guard, ModuleSet, Mutation};
+use std::sync::Arc;
 
 /// A bench whose nodes have a disk to be flashed.
 fn bench(settings: Settings, names: &[&str]) -> Bench {
@@ -74,4 +77,56 @@ fn who_waits_at_a_limit_does_something_else_and_keeps_its_turn() {
     assert_eq!(dispatched(&bench.set, &out), ["n3 boot.serve"]);
     let out = bench.discover("n2", &[("run_state", "INIT")]);
     assert_eq!(dispatched(&bench.set, &out), ["n2 adisk.flash"]);
+}
+
+/// Two parts that have to be new before the whole is up: whichever comes first, it takes as long.
+fn two_parts(of_node: Context) -> (Arc<Registry>, Arc<ModuleSet>) {
+    let field = |path, values: &[&str]| Field::variable(path, values, "a part").unwrap();
+    let fields = vec![
+        field("left", &["UNKNOWN", "OLD", "NEW"]),
+        field("right", &["UNKNOWN", "OLD", "NEW"]),
+        field("whole", &["UNKNOWN", "DOWN", "UP"]),
+    ];
+    let registry = Registry::new(vec![Schema { name: "test".into(), fields }]).unwrap();
+    let step = |module, context, variable: &str, from: &str, to: &str| {
+        Mutation::new(module, "go", context).moves(variable, from, to).retry(RETRY)
+    };
+    let up = step("whole", Context::Child, "whole", "DOWN", "UP");
+    let mutations = vec![
+        step("left", of_node, "left", "OLD", "NEW").disruptive(),
+        step("right", Context::Child, "right", "OLD", "NEW"),
+        up.requires(Guard::is("left", "NEW")).requires(Guard::is("right", "NEW")),
+    ];
+    let set = ModuleSet::new(&registry, mutations).unwrap();
+    (Arc::new(registry), Arc::new(set))
+}
+
+#[test]
+fn while_one_step_is_frozen_what_could_as_well_come_first_is_done() {
+    let mut bench = Bench::new(Settings::default());
+    bench.goes_over(two_parts(Context::Child));
+    bench.configure("n1", doc(&[("whole", "UP")]));
+    bench.command(Command::Freeze { node: None, terms: Default::default() });
+    bench.discover("n1", &[("left", "OLD"), ("right", "OLD"), ("whole", "DOWN")]);
+    let out = bench.tick();
+    assert_eq!(dispatched(&bench.set, &out), ["n1 right.go"]);
+    let out = bench.discover("n1", &[("right", "NEW")]);
+    assert_eq!((dispatched(&bench.set, &out), bench.status("n1")), (vec![], "frozen"));
+    let out = bench.command(Command::Thaw { node: None });
+    assert_eq!(dispatched(&bench.set, &out), ["n1 left.go"]);
+    let out = bench.discover("n1", &[("left", "NEW")]);
+    assert_eq!(dispatched(&bench.set, &out), ["n1 whole.go"]);
+}
+
+#[test]
+fn two_never_work_on_the_same_group() {
+    let mut bench = Bench::new(Settings::default());
+    bench.goes_over(two_parts(Context::Node));
+    bench.configure("n1", doc(&[("whole", "UP")]));
+    bench.discover("n1", &[("left", "OLD"), ("right", "OLD"), ("whole", "DOWN")]);
+    bench.tick();
+    let permitted = bench.engine.node(&node("n1")).unwrap().permitted.cloned();
+    assert_eq!(permitted.as_deref(), Some("left.go"));
+    let out = bench.pass(seconds(10));
+    assert_eq!(dispatched(&bench.set, &out), Vec::<String>::new());
 }
