@@ -6,11 +6,13 @@
 //!
 //! Promises: no shell unless the program is one; nothing of this process's environment but `PATH`;
 //! a command runs in a process group of its own and is killed with everything it started when its
-//! time is over, when it writes too much, or when nobody waits for it any more.
+//! time is over, when it writes too much, when nobody waits for it any more, or when this process is
+//! killed (a `/bin/sh` beside it sees to that).
 
 mod error;
 mod lines;
 mod run;
+mod warden;
 
 pub use error::CommandError;
 pub use run::{DEFAULT_OUTPUT_BYTES, Pipe, Run, last_words};

@@ -2,6 +2,7 @@
 
 use crate::error::CommandError;
 use crate::lines::Written;
+use crate::warden::Ward;
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -119,7 +120,7 @@ impl Run {
             .spawn()
             .map_err(|source| CommandError::Start { program: program.clone(), source })?;
         let leader = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        let mut guard = GroupGuard(leader);
+        let mut guard = GroupGuard::new(leader);
         let output_limit = (!is_service).then_some(output_bytes);
         let finish = finish(&mut child, output_limit, on_line);
         let Ok(ended) = tokio::time::timeout(limit, finish).await else {
@@ -130,7 +131,7 @@ impl Run {
         let Some(Ended { status, out, err }) = ended else {
             return Err(CommandError::TooMuchOutput { program, limit: output_bytes });
         };
-        guard.0 = None;
+        guard.disarm();
         if !status.success() {
             // Some say on their standard output why they fail.
             let words = if err.is_empty() { &out } else { &err };
@@ -141,14 +142,25 @@ impl Run {
     }
 }
 
-/// Kills a command with everything it started, unless it was disarmed.
-struct GroupGuard(Option<Pid>);
+/// Kills a command with everything it started, unless it was disarmed. Should this process be killed
+/// before, its ward is killed all the same.
+struct GroupGuard(Option<(Pid, Ward)>);
+
+impl GroupGuard {
+    fn new(leader: Option<Pid>) -> Self {
+        Self(leader.map(|leader| (leader, Ward::new(leader))))
+    }
+
+    fn disarm(&mut self) {
+        self.0 = None;
+    }
+}
 
 impl Drop for GroupGuard {
     fn drop(&mut self) {
-        if let Some(leader) = self.0 {
+        if let Some((leader, _)) = &self.0 {
             // The leader is not reaped yet, so its id, and the group's, cannot be another's.
-            let _ = kill_process_group(leader, Signal::KILL);
+            let _ = kill_process_group(*leader, Signal::KILL);
         }
     }
 }

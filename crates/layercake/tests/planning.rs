@@ -1,104 +1,10 @@
 //! A plan from the command line to a real server and back, in a network namespace of its own.
 #![allow(clippy::unwrap_used)]
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+mod lab;
 
-/// Longer than anything here takes on a busy machine; only a failure waits this long.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-static LABS: AtomicU32 = AtomicU32::new(0);
-
-/// A server in its namespace, with a directory for everything; gone when it is dropped.
-struct Lab {
-    namespace: String,
-    dir: PathBuf,
-    server: Option<Child>,
-}
-
-fn ip(line: &str) {
-    let output = Command::new("ip").args(line.split(' ')).output().unwrap();
-    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-impl Lab {
-    fn new() -> Self {
-        let number = LABS.fetch_add(1, Ordering::Relaxed);
-        let namespace = format!("lcplan-{}-{number}", std::process::id());
-        let dir = std::env::temp_dir().join(&namespace);
-        std::fs::create_dir_all(dir.join("minos")).unwrap();
-        let mut lab = Self { namespace, dir, server: None };
-        let name = &lab.namespace;
-        ip(&format!("netns add {name}"));
-        for line in ["link add lab0 type bridge", "addr add 10.99.0.1/24 dev lab0"] {
-            ip(&format!("-n {name} {line}"));
-        }
-        ip(&format!("-n {name} link set lab0 up"));
-        ip(&format!("-n {name} link set lo up"));
-        for file in ["vmlinuz", "initramfs.img"] {
-            std::fs::write(lab.dir.join("minos").join(file), "not booted").unwrap();
-        }
-        lab.server = Some(lab.serve());
-        let begun = Instant::now();
-        while !lab.layercake(&["status"]).status.success() {
-            assert!(begun.elapsed() < PATIENCE, "the server does not answer");
-            std::thread::yield_now();
-        }
-        lab
-    }
-
-    fn serve(&self) -> Child {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.namespace, env!("CARGO_BIN_EXE_layercake"), "serve"]);
-        for (option, place) in [("--state", "state"), ("--run", "run"), ("--minos", "minos")] {
-            command.arg(option).arg(self.dir.join(place));
-        }
-        command.args(["--api-listen", "127.0.0.1:0"]);
-        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
-    }
-
-    fn layercake(&self, arguments: &[&str]) -> Output {
-        let socket = format!("unix:{}", self.dir.join("run/api.sock").display());
-        let mut command = Command::new(env!("CARGO_BIN_EXE_layercake"));
-        command.env("LAYERCAKE_SERVER", socket).current_dir(&self.dir);
-        command.args(arguments).output().unwrap()
-    }
-
-    /// What it says when it does what it was told.
-    fn says(&self, arguments: &[&str]) -> String {
-        let output = self.layercake(arguments);
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.success(), "{arguments:?}: {said}");
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    /// A cluster of two machines whose power a script pretends.
-    fn cluster(&self, want: &str) -> PathBuf {
-        let file = self.dir.join("cluster.yaml");
-        let text = format!(
-            "cluster: c\nnetwork:\n  boot: {{ subnet: 10.99.0.0/24, interface: lab0, server: 10.99.0.1 }}
-limits: {{ power_on: {{ at_once: 1 }} }}
-defaults: {{ arch: x86_64, power: {{ driver: exec, exec: {{ command: /bin/false }} }}, want: {{ power: {want} }} }}
-nodes:\n  \"n[1-2]\": {{ mac: \"52:54:00:00:00:[01-02]\", address: \"10.99.0.[11-12]\" }}\n"
-        );
-        std::fs::write(&file, text).unwrap();
-        file
-    }
-}
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        if let Some(mut server) = self.server.take() {
-            // `ip netns exec` becomes the server. Whatever cannot be undone was not there.
-            let _ = server.kill();
-            let _ = server.wait();
-        }
-        let _ = Command::new("ip").args(["netns", "del", &self.namespace]).output();
-        let _ = std::fs::remove_dir_all(&self.dir);
-    }
-}
+use lab::Lab;
+use std::path::Path;
 
 fn path(path: &Path) -> &str {
     path.to_str().unwrap()
@@ -106,7 +12,7 @@ fn path(path: &Path) -> &str {
 
 #[test]
 fn what_was_planned_and_kept_is_applied_once_and_refused_when_the_state_moved_on() {
-    let lab = Lab::new();
+    let lab = Lab::new(&[]);
     let file = lab.cluster("on");
     let plan = lab.dir.join("plan.json");
     let said = lab.says(&["plan", "-f", path(&file), "--save", path(&plan)]);
@@ -149,7 +55,7 @@ fn what_was_planned_and_kept_is_applied_once_and_refused_when_the_state_moved_on
 
 #[test]
 fn the_graph_is_drawn_for_all_and_for_a_node_and_checked() {
-    let lab = Lab::new();
+    let lab = Lab::new(&[]);
     let dot = lab.says(&["graph"]);
     assert!(dot.starts_with("digraph mutations {") && dot.ends_with("}\n"), "{dot}");
     assert!(
