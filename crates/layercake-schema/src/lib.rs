@@ -12,6 +12,7 @@
 
 mod facts;
 mod foreseen;
+mod last_known;
 mod mutations;
 mod services;
 mod timing;
@@ -23,6 +24,7 @@ pub use facts::{
 };
 pub use foreseen::foreseen;
 pub use kraken_model::{DurationError, format_duration, parse_duration};
+pub use last_known::{is_last_known, known_and_last_known};
 pub use mutations::mutations;
 pub use services::{SERVICES, image_service, service_state};
 pub use timing::{Contradiction, Timing, TimingError};

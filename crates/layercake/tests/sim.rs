@@ -196,6 +196,12 @@ fn what_people_do_to_real_machines_they_do_to_these() {
     sim.says(&["hold", "n003"]);
     sim.says(&["sim", "fault", "add", "reset", "n003"]);
     sim.until("run_state=ERROR", 1);
+    // What it said before it fell silent is shown as that, and counts nowhere.
+    let described = sim.says(&["describe", "n003"]);
+    assert!(described.contains("  it is not heard since 20"), "{described}");
+    assert!(sim.says(&["get", "nodes", "n003"]).contains("compute (running?)"), "{described}");
+    let running = sim.says(&["get", "nodes", "images.compute.state=running", "-o", "name"]);
+    assert!(running.lines().count() == 10 && !running.contains("n003"), "{running}");
     sim.says(&["release", "n003"]);
     sim.until("image_state=ACTIVE", 12);
     assert_eq!(sim.says(&["graph", "check"]), "nothing found\n");

@@ -16,6 +16,7 @@ mod nodes;
 mod plan;
 mod problem;
 mod select;
+mod silence;
 mod status;
 mod times;
 mod who;

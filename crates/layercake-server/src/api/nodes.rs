@@ -1,11 +1,12 @@
 //! What nodes are, and what is done about them.
 
-use super::{Problem, select, times};
+use super::{Problem, select, silence, times};
 use crate::server::App;
 use axum::Json;
 use axum::extract::{Query, State};
 use kraken::{Explanation, Mark, Marks, View};
-use kraken_model::{Document, NodeId, NodeSet, Path, Registry};
+use kraken_model::{Document, Millis, NodeId, NodeSet, Path, Registry};
+use layercake_schema::{is_last_known, known_and_last_known};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -26,6 +27,33 @@ pub struct NodeView {
     pub cfg: serde_json::Value,
     /// What was discovered, nested.
     pub dsc: serde_json::Value,
+    /// What it said of itself when it was last heard, nested. It may be otherwise now.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub last_known: serde_json::Value,
+    /// Since when it is not heard; not for many nodes at once, nor for longer than the journal tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silent_since: Option<Millis>,
+}
+
+impl NodeView {
+    fn new(
+        registry: &Registry,
+        name: NodeId,
+        marks: Marks,
+        (cfg, dsc): (&Document, &Document),
+    ) -> Self {
+        let (known, last) = known_and_last_known(dsc);
+        Self {
+            name,
+            converged: converged(registry, cfg, dsc),
+            held: marks.hold.is_some(),
+            marks,
+            cfg: cfg.to_json(),
+            dsc: known.to_json(),
+            last_known: if last.is_empty() { serde_json::Value::Null } else { last.to_json() },
+            silent_since: None,
+        }
+    }
 }
 
 /// What is done about a node, and why.
@@ -81,15 +109,13 @@ pub(super) async fn list(
     }
     let registry = app.kraken()?.registry();
     let freeze = app.kraken()?.views().freeze();
-    let nodes = asked(&app, &query)?.into_iter().map(|(name, view)| NodeView {
-        name,
-        converged: converged(&registry, &view.cfg, &view.dsc),
-        held: view.held,
-        marks: marks(&view, freeze.as_ref()),
-        cfg: view.cfg.to_json(),
-        dsc: view.dsc.to_json(),
+    let nodes = asked(&app, &query)?.into_iter().map(|(name, view)| {
+        let marks = marks(&view, freeze.as_ref());
+        NodeView::new(&registry, name, marks, (&view.cfg, &view.dsc))
     });
-    Ok(Json(nodes.collect()))
+    let mut nodes: Vec<NodeView> = nodes.collect();
+    silence::tell(app.kraken()?, &mut nodes).await?;
+    Ok(Json(nodes))
 }
 
 /// What nodes were. A set is one of nodes that there were then.
@@ -106,14 +132,7 @@ async fn past(app: &App, nodes: Option<&str>, at: &str) -> Result<Vec<NodeView>,
     let views = wanted.map(|(name, past)| {
         let mut marks = past.marks.clone();
         marks.freeze = marks.freeze.or_else(|| then.freeze.clone());
-        NodeView {
-            name: name.clone(),
-            converged: converged(&registry, &past.cfg, &past.dsc),
-            held: marks.hold.is_some(),
-            marks,
-            cfg: past.cfg.to_json(),
-            dsc: past.dsc.to_json(),
-        }
+        NodeView::new(&registry, name.clone(), marks, (&past.cfg, &past.dsc))
     });
     Ok(views.collect())
 }
@@ -132,7 +151,8 @@ pub(super) async fn explain(
         let mut text = explanation.to_string();
         // What those who tried say of it, in their own words.
         for (path, reason) in view.dsc.iter().filter(|(path, _)| is_reason(path)) {
-            text.push_str(&format!("\n  {path}: {reason}"));
+            let when = if is_last_known(&view.dsc, path) { " when it was last heard" } else { "" };
+            text.push_str(&format!("\n  {path}{when}: {reason}"));
         }
         let explanation = serde_json::to_value(&explanation)
             .map_err(|error| Problem::internal("cannot be written as JSON", &error))?;

@@ -3,7 +3,7 @@
 use super::Problem;
 use crate::server::App;
 use kraken::Then;
-use kraken_model::{Document, Format, Kind, NodeId, NodeSet, NodeSetError, Registry, Side};
+use kraken_model::{Document, Format, Kind, NodeId, NodeSet, NodeSetError, Path, Registry, Side};
 use std::cell::RefCell;
 use std::sync::Arc;
 
@@ -118,7 +118,8 @@ impl Predicate<'_> {
         let is_discovered = self.registry.field(self.path).is_some_and(|field| {
             matches!(field.kind, Kind::Variable(_)) && field.sides.contains(&Side::Dsc)
         });
-        let held = dsc.get(self.path);
+        let is_now = |path: &Path| !layercake_schema::is_last_known(dsc, path);
+        let held = dsc.get(self.path).filter(|_| Path::new(self.path).is_ok_and(|p| is_now(&p)));
         let held = if is_discovered { held } else { held.or_else(|| cfg.get(self.path)) };
         held.is_some_and(|held| held.to_string() == self.value)
     }

@@ -55,12 +55,16 @@ fn table_of(nodes: &[NodeView]) -> String {
 
 fn row(node: &NodeView) -> Vec<String> {
     let state = |key: &str| node.dsc[key].as_str().unwrap_or("-").to_owned();
-    // What is not known to run now is not shown as if it did.
-    let known = node.dsc["image_state"].as_str().is_some();
-    let images = node.dsc["images"].as_object().filter(|_| known);
-    let images = images.into_iter().flatten().map(|(name, image)| {
+    let images = node.dsc["images"].as_object().into_iter().flatten().map(|(name, image)| {
         let state = image["state"].as_str().unwrap_or("-");
         if state == "running" { name.clone() } else { format!("{name} ({state})") }
+    });
+    // What is not known to run now is not shown as if it did; without power nothing does.
+    let last = node.last_known["images"].as_object();
+    let last = last.filter(|_| node.dsc["phys_state"] != "POWER_OFF").into_iter().flatten();
+    let last = last.map(|(name, image)| {
+        let state = image["state"].as_str().unwrap_or_default();
+        format!("{name} ({state}?)")
     });
     vec![
         node.name.to_string(),
@@ -68,7 +72,7 @@ fn row(node: &NodeView) -> Vec<String> {
         state("boot_state"),
         state("run_state"),
         state("image_state"),
-        images.collect::<Vec<_>>().join(", "),
+        images.chain(last).collect::<Vec<_>>().join(", "),
         state("busy"),
         if node.converged { "yes" } else { "no" }.to_owned(),
         said(node).join("; "),
@@ -94,11 +98,17 @@ pub(crate) async fn describe(
     Ok(())
 }
 
-/// Everything of a node, wanted beside discovered; `*` marks where they differ.
+/// Everything of a node, wanted beside discovered; `*` marks where they differ, `?` what was only last
+/// known.
 fn described(node: &NodeView) -> String {
-    let (mut cfg, mut dsc) = (Vec::new(), Vec::new());
+    let (mut cfg, mut dsc, mut last) = (Vec::new(), Vec::new(), Vec::new());
     flatten("", &node.cfg, &mut cfg);
     flatten("", &node.dsc, &mut dsc);
+    if !node.last_known.is_null() {
+        flatten("", &node.last_known, &mut last);
+    }
+    let is_last = |path: &str| last.iter().any(|(p, _)| p == path);
+    dsc.extend(last.iter().cloned());
     let mut paths: Vec<&String> = cfg.iter().chain(&dsc).map(|(path, _)| path).collect();
     paths.sort_unstable();
     paths.dedup();
@@ -108,11 +118,28 @@ fn described(node: &NodeView) -> String {
     let rows = paths.into_iter().map(|path| {
         let (wanted, found) = (find(&cfg, path), find(&dsc, path));
         let differs = wanted.is_some() && found.is_some() && wanted != found;
-        let mark = if differs { "*" } else { "" };
+        let mark = match is_last(path) {
+            true => "?",
+            false if differs => "*",
+            false => "",
+        };
         vec![path.clone(), wanted.unwrap_or_default(), found.unwrap_or_default(), mark.to_owned()]
     });
-    let said: String = said(node).iter().map(|said| format!("\n  {said}")).collect();
+    let mut said: String = said(node).iter().map(|said| format!("\n  {said}")).collect();
+    if !last.is_empty() {
+        said.push_str(&silence(node));
+    }
     format!("{}{said}\n{}", node.name, show::table(&["", "WANTED", "DISCOVERED", ""], rows))
+}
+
+/// Why something is only last known.
+fn silence(node: &NodeView) -> String {
+    let since = node.silent_since.map(|at| format!(" since {}", at.rfc3339()));
+    let why = match node.dsc["run_state"] == "SYNC" {
+        true => "its image service does not run".to_owned(),
+        false => format!("it is not heard{}", since.unwrap_or_default()),
+    };
+    format!("\n  {why}: what is marked ? is what was last known")
 }
 
 fn flatten(prefix: &str, value: &Value, out: &mut Vec<(String, String)>) {
@@ -223,6 +250,10 @@ mod tests {
             {"name": "n2", "converged": false, "held": true,
              "marks": {"hold": {"by": "anna", "why": "new DIMM", "until": 1_795_615_500_000_u64}},
              "cfg": {"phys_state": "POWER_ON"}, "dsc": {"phys_state": "POWER_OFF"}},
+            {"name": "n3", "converged": false, "held": false,
+             "cfg": {"image_state": "ACTIVE"}, "dsc": {"phys_state": "POWER_ON", "run_state": "ERROR"},
+             "last_known": {"images": {"web": {"state": "running"}}},
+             "silent_since": 1_795_615_500_000_u64},
         ]))
         .unwrap()
     }
@@ -230,9 +261,10 @@ mod tests {
     #[test]
     fn nodes_are_a_table_whose_every_column_has_a_name() {
         let lines = [
-            "NODE  PHYS       BOOT  RUN   IMAGE   IMAGES            BUSY  CONVERGED  MARKS",
-            "n1    POWER_ON   -     SYNC  ACTIVE  db (exited), web  -     yes",
-            "n2    POWER_OFF  -     -     -                         -     no         held by anna (new DIMM) until 2026-11-25T14:05:00Z",
+            "NODE  PHYS       BOOT  RUN    IMAGE   IMAGES            BUSY  CONVERGED  MARKS",
+            "n1    POWER_ON   -     SYNC   ACTIVE  db (exited), web  -     yes",
+            "n2    POWER_OFF  -     -      -                         -     no         held by anna (new DIMM) until 2026-11-25T14:05:00Z",
+            "n3    POWER_ON   -     ERROR  -       web (running?)    -     no",
         ];
         assert_eq!(table_of(&nodes()), lines.join("\n"));
     }
@@ -244,5 +276,15 @@ mod tests {
         assert_eq!(lines[0], ["n2"]);
         assert_eq!(lines[1][..3], ["held", "by", "anna"]);
         assert_eq!(lines[3], ["phys_state", "POWER_ON", "POWER_OFF", "*"]);
+    }
+
+    #[test]
+    fn what_a_silent_node_said_is_described_as_last_known_and_since_when() {
+        let text = described(&nodes()[2]);
+        let since = "n3\n  it is not heard since 2026-11-25T14:05:00Z: what is marked ? is";
+        assert!(text.starts_with(since), "{text}");
+        let line = text.lines().find(|line| line.starts_with("images.web.state")).unwrap();
+        let words: Vec<&str> = line.split_whitespace().collect();
+        assert_eq!(words, ["images.web.state", "running", "?"], "{text}");
     }
 }
