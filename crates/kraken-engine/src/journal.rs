@@ -147,6 +147,21 @@ pub enum What {
         /// How many since the start of the application.
         refused: u64,
     },
+    /// A module says so often that something has changed that only the latest of each value is taken, every
+    /// now and then, until it is calm again.
+    ModuleFloods {
+        /// A node of which it says so.
+        example: NodeId,
+        /// The value that changes so often.
+        path: Path,
+    },
+    /// A module that flooded does so no longer.
+    ModuleCalmed {
+        /// How many values were replaced by later ones before they were taken.
+        held_back: u64,
+        /// How long it had flooded, in milliseconds.
+        lasted_ms: u64,
+    },
     /// Other limits hold from now on.
     Limits {
         /// All of them, in words.
@@ -206,7 +221,7 @@ pub enum What {
 
 impl What {
     /// The names that [`What::name`] gives.
-    pub const NAMES: [&str; 30] = [
+    pub const NAMES: [&str; 32] = [
         "configured",
         "removed",
         "discovered",
@@ -225,6 +240,8 @@ impl What {
         "module_ended",
         "module_runs",
         "module_refused",
+        "module_floods",
+        "module_calmed",
         "limits",
         "held",
         "released",
@@ -275,6 +292,8 @@ impl What {
             Self::ModuleEnded { .. } => "module_ended",
             Self::ModuleRuns => "module_runs",
             Self::ModuleRefused { .. } => "module_refused",
+            Self::ModuleFloods { .. } => "module_floods",
+            Self::ModuleCalmed { .. } => "module_calmed",
             Self::Limits { .. } => "limits",
             Self::Held { .. } => "held",
             Self::Released => "released",
@@ -343,6 +362,8 @@ mod tests {
             json!({"what": "module_ended", "reason": "", "restarts": 1}),
             json!({"what": "module_runs"}),
             json!({"what": "module_refused", "reason": "", "refused": 1}),
+            json!({"what": "module_floods", "example": "n1", "path": "a"}),
+            json!({"what": "module_calmed", "held_back": 1, "lasted_ms": 1}),
             json!({"what": "limits", "limits": ["all steps: 1 at a time"]}),
             json!({"what": "held", "why": "because", "until": 5}),
             json!({"what": "released"}),

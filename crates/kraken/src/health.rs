@@ -1,7 +1,7 @@
 //! How a module is: whether it runs, how often it was started again, and what was not taken from it.
 
 use kraken_engine::What;
-use kraken_model::NodeId;
+use kraken_model::{NodeId, Path};
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -52,6 +52,13 @@ pub struct ModuleStatus {
     /// How many values were not taken from it: never declared, outside the schema, or of a node
     /// that is not there.
     pub refused: u64,
+    /// Whether it floods now: it says so often that something has changed that only the latest of each
+    /// value is taken, every now and then.
+    #[serde(default)]
+    pub floods: bool,
+    /// How many values were held back while it flooded, and replaced by later ones.
+    #[serde(default)]
+    pub held_back: u64,
     /// What went wrong last, if anything ever did.
     pub last_error: Option<String>,
 }
@@ -65,6 +72,8 @@ impl ModuleStatus {
             restarts: 0,
             discoveries: 0,
             refused: 0,
+            floods: false,
+            held_back: 0,
             last_error: None,
         }
     }
@@ -165,6 +174,35 @@ impl Health {
             let reason = shorten(reason).into();
             self.journal(&module, What::ModuleRefused { reason, refused });
         }
+    }
+
+    /// It has begun to flood; one of the values that change too often.
+    pub(crate) fn floods(&self, node: &NodeId, path: &Path) {
+        let module = self.change(|status| {
+            status.floods = true;
+            status.name.clone()
+        });
+        tracing::warn!(module, %node, %path, "a module floods: only the latest of each value is taken");
+        let (node, path) = (node.clone(), path.clone());
+        self.journal(&module, What::ModuleFloods { example: node, path });
+    }
+
+    /// Values were replaced by later ones before they were taken.
+    pub(crate) fn held_back(&self, replaced: u64) {
+        if replaced > 0 {
+            self.change(|status| status.held_back += replaced);
+        }
+    }
+
+    /// It floods no longer.
+    pub(crate) fn calmed(&self, lasted: Duration, held_back: u64) {
+        let module = self.change(|status| {
+            status.floods = false;
+            status.name.clone()
+        });
+        tracing::info!(module, held_back, "a module that flooded does so no longer");
+        let lasted_ms = u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX);
+        self.journal(&module, What::ModuleCalmed { held_back, lasted_ms });
     }
 
     pub(crate) fn stopped(&self) {

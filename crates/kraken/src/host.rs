@@ -1,14 +1,16 @@
 //! Hosting modules: what each of them may say, and its being started again when it broke off. Those
 //! that are services are started and stopped by the planner instead.
 
+use crate::flood::{Flood, Judged, Told};
 use crate::health::{Health, ModuleState, ModuleStatus, Pauses};
 use crate::module::{Context, Module};
-use kraken_model::Path;
+use crate::views::{View, Views};
+use kraken_model::{Change, NodeId, Path};
 use kraken_plan::ModuleSet;
 use kraken_plan::service::SERVICE;
 use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
@@ -34,6 +36,7 @@ pub(crate) struct Hosted {
 pub(crate) struct Desk {
     pub(crate) health: Arc<Health>,
     pub(crate) places: Arc<Semaphore>,
+    flood: Mutex<Flood>,
     moves: BTreeSet<Path>,
     module: Arc<dyn Module>,
 }
@@ -42,6 +45,30 @@ impl Desk {
     /// Whether a value at this address is its to discover.
     pub(crate) fn may_discover(&self, path: &Path) -> bool {
         self.moves.contains(path) || self.module.discovers(path)
+    }
+
+    fn flood(&self) -> MutexGuard<'_, Flood> {
+        self.flood.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes out of what is said of a node what is held back while the module floods; whether a flood
+    /// begins with it. `None`: there is no such node.
+    pub(crate) fn contain(
+        &self,
+        views: &Views,
+        node: &NodeId,
+        changes: &mut Vec<Change>,
+    ) -> Option<bool> {
+        let judge = |view: &View, nodes| {
+            let is_new = |c: &Change| view.dsc.get(c.path.as_str()) != c.value.as_ref();
+            self.flood().judge(Instant::now(), nodes, Told { node, changes, is_new: &is_new })
+        };
+        let Judged { begins, replaced } = views.look(node, judge)?;
+        self.health.held_back(replaced);
+        if let Some(path) = &begins {
+            self.health.floods(node, path);
+        }
+        Some(begins.is_some())
     }
 }
 
@@ -53,6 +80,7 @@ impl Hosted {
         let desk = Desk {
             health: Health::new(name, module.kind(), context.news.clone()),
             places: Arc::new(Semaphore::new(PLACES)),
+            flood: Mutex::default(),
             moves,
             module: Arc::clone(&module),
         };
@@ -111,6 +139,26 @@ impl Hosted {
                 () = tokio::time::sleep(pauses.after(began.elapsed())) => {}
                 () = stop.cancelled() => return,
             }
+        }
+    }
+}
+
+/// Takes, interval by interval, what is held back of a module that floods, until it does no longer.
+pub(crate) async fn keep_releasing(context: Context) {
+    let Some(desk) = &context.desk else { return };
+    loop {
+        let Some(due) = desk.flood().due() else { return };
+        let is_last = tokio::select! {
+            () = context.stop.cancelled() => true,
+            () = tokio::time::sleep_until(due.into()) => false,
+        };
+        let released = desk.flood().release(Instant::now(), context.views.len(), is_last);
+        for (node, changes) in released.said {
+            context.pass_on(&node, changes).await;
+        }
+        if let Some((lasted, replaced)) = released.over {
+            desk.health.calmed(lasted, replaced);
+            return;
         }
     }
 }

@@ -15,6 +15,7 @@
 mod chain;
 mod clock;
 mod equipment;
+mod flood;
 mod health;
 mod host;
 mod journal;

@@ -1,7 +1,7 @@
 //! What a module is.
 
 use crate::health::{Health, News};
-use crate::host::Desk;
+use crate::host::{Desk, keep_releasing};
 use crate::service::Service;
 use crate::views::{Subscription, Views};
 use async_trait::async_trait;
@@ -132,7 +132,8 @@ impl Context {
 
     /// Reports what was found out about a node. Waits while the engine is busy, so a module cannot
     /// flood it; does nothing once the application has ended. What is not the module's to discover,
-    /// or of a node that is not there, is refused and counted.
+    /// or of a node that is not there, is refused and counted. While the module says far more often than
+    /// others that something has changed, only the latest of each such value is taken, after a while.
     pub async fn discover(&self, node: &NodeId, changes: Vec<Change>) {
         self.discover_with(node, changes, Vec::new()).await;
     }
@@ -144,7 +145,6 @@ impl Context {
         mut changes: Vec<Change>,
         of_runtime: Vec<Change>,
     ) {
-        let mut place = None;
         if let Some(desk) = &self.desk {
             changes.retain(|change| {
                 let may = desk.may_discover(&change.path);
@@ -153,17 +153,31 @@ impl Context {
                 }
                 may
             });
-            changes.extend(of_runtime);
-            if changes.is_empty() {
+            if changes.is_empty() && of_runtime.is_empty() {
                 return;
             }
-            if !self.views.contains(node) {
-                desk.health.refuse(&format!("there is no node {node}"));
-                return;
+            match desk.contain(&self.views, node, &mut changes) {
+                None => return desk.health.refuse(&format!("there is no node {node}")),
+                Some(true) => drop(tokio::spawn(keep_releasing(self.clone()))),
+                Some(false) => {}
             }
-            place = Arc::clone(&desk.places).acquire_owned().await.ok();
             desk.health.taken();
         }
+        changes.extend(of_runtime);
+        if !changes.is_empty() || self.desk.is_none() {
+            self.pass_on(node, changes).await;
+        } else {
+            // All of it is held back: whoever floods without ever waiting would stop everybody else.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Hands over what was found out, as soon as there is room.
+    pub(crate) async fn pass_on(&self, node: &NodeId, changes: Vec<Change>) {
+        let place = match &self.desk {
+            Some(desk) => Arc::clone(&desk.places).acquire_owned().await.ok(),
+            None => None,
+        };
         let discovery = Discovery { node: node.clone(), changes, by: self.by.clone() };
         if self.discoveries.send(Said { discovery, _place: place }).await.is_err() {
             tracing::debug!(module = %self.by, %node, "discovery after the end");

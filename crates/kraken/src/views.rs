@@ -79,6 +79,12 @@ impl Views {
         self.nodes().get(node).is_some()
     }
 
+    /// Looks at one node, if there is one, without copying anything of it; and how many there are.
+    pub(crate) fn look<T>(&self, node: &NodeId, look: impl FnOnce(&View, usize) -> T) -> Option<T> {
+        let nodes = self.nodes();
+        nodes.get(node).map(|view| look(view, nodes.present))
+    }
+
     /// All nodes, in the order of their names.
     #[must_use]
     pub fn all(&self) -> BTreeMap<NodeId, View> {

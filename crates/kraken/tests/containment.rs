@@ -240,6 +240,20 @@ async fn a_module_that_floods_leaves_room_for_the_others() {
     until(&kraken, "it does not flood", |kraken| door(kraken).discoveries > 10_000).await;
     works(&kraken).await;
     until(&kraken, "a is not locked", |kraken| is(kraken, "a", "door", "LOCKED")).await;
+    // It does not push what the others did out of the journal, and that it would have is said once.
+    until(&kraken, "nothing is held back", |kraken| door(kraken).held_back > 100_000).await;
+    assert!(door(&kraken).floods);
+    let events = kraken.events(0, 100_000, None).await.unwrap();
+    let knocks = events.iter().filter(|event| &*event.entry.by == "door");
+    let (told, knocks): (Vec<_>, Vec<_>) =
+        knocks.partition(|event| event.entry.what.name().starts_with("module_"));
+    // What is known lags behind what was said: some changes do not look like any, and are not counted.
+    assert!(knocks.len() < 10_000, "{} entries", knocks.len());
+    let floods = What::ModuleFloods { example: node("a"), path: Path::known("knocks") };
+    assert_eq!(
+        told.into_iter().map(|event| event.entry.what.clone()).collect::<Vec<_>>(),
+        [floods]
+    );
     end(kraken, tasks).await;
 }
 

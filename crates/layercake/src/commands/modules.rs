@@ -26,14 +26,16 @@ pub(crate) async fn reload(client: &Client, output: Output) -> Result<(), Failur
 }
 
 fn table(modules: &[ModuleStatus]) -> String {
-    let header = ["NAME", "KIND", "STATE", "RESTARTS", "DISCOVERIES", "REFUSED", "LAST ERROR"];
+    let header =
+        ["NAME", "KIND", "STATE", "RESTARTS", "DISCOVERIES", "HELD BACK", "REFUSED", "LAST ERROR"];
     let row = |module: &ModuleStatus| {
         vec![
             module.name.clone(),
             module.kind.clone(),
-            state(module.state).to_owned(),
+            state(module).to_owned(),
             module.restarts.to_string(),
             module.discoveries.to_string(),
+            module.held_back.to_string(),
             module.refused.to_string(),
             module.last_error.clone().unwrap_or_else(|| "-".to_owned()),
         ]
@@ -41,8 +43,9 @@ fn table(modules: &[ModuleStatus]) -> String {
     show::table(&header, modules.iter().map(row))
 }
 
-fn state(state: ModuleState) -> &'static str {
-    match state {
+fn state(module: &ModuleStatus) -> &'static str {
+    match module.state {
+        ModuleState::Running if module.floods => "floods",
         ModuleState::Starting => "starting",
         ModuleState::Running => "running",
         ModuleState::BackOff => "back-off",

@@ -39,6 +39,13 @@ pub(crate) fn words(entry: &Entry) -> String {
         What::ModuleRefused { reason, refused } => {
             format!("not taken from module {by} (time {refused} since the start): {reason}")
         }
+        What::ModuleFloods { example, path } => format!(
+            "module {by} floods: {path} of {example} changes too often; only the latest of such values is taken"
+        ),
+        What::ModuleCalmed { held_back, lasted_ms } => format!(
+            "module {by} floods no longer, after {}: {held_back} values were replaced by later ones",
+            show::duration(*lasted_ms)
+        ),
         What::Limits { limits } if limits.is_empty() => format!("no limits any more ({by})"),
         What::Limits { limits } => format!("other limits ({by}): {}", limits.join("; ")),
         What::Held { terms } => format!("held by {by}{terms}"),
