@@ -11,6 +11,7 @@
 
 mod answer;
 mod command;
+mod cut_off;
 mod draft;
 mod endings;
 mod environment;

@@ -1,5 +1,6 @@
 //! All files of a directory together, beside what an application has already.
 
+use crate::cut_off;
 use crate::draft::{Declared, Draft};
 use crate::exec::{Exec, ExecModule};
 use kraken::Module;
@@ -20,7 +21,7 @@ pub struct Modules {
 }
 
 impl Modules {
-    /// Reads every `*.yaml` of a directory; one that is not there has none. `schemas` and
+    /// Reads every `*.yaml` and `*.yml` of a directory; one that is not there has none. `schemas` and
     /// `mutations` are those of the application.
     ///
     /// # Errors
@@ -46,8 +47,12 @@ impl Modules {
         let mut declared: Vec<Declared> =
             drafts.into_iter().map(|draft| draft.finish(&registry)).collect();
         find_targets(&mut declared, mutations);
-        let is_right = declared.iter().all(|declared| declared.report.is_empty());
-        let modules = if is_right && wrong.is_empty() {
+        let is_right =
+            |declared: &[Declared]| declared.iter().all(|declared| declared.report.is_empty());
+        if is_right(&declared) {
+            cut_off::find(&mut declared, mutations, &registry);
+        }
+        let modules = if is_right(&declared) && wrong.is_empty() {
             Self { declared: declared.into_iter().map(Arc::new).collect() }
         } else {
             wrong.extend(declared.into_iter().flat_map(|declared| declared.report.finish()));
@@ -162,7 +167,7 @@ fn files(dir: &Path) -> Result<Vec<PathBuf>, Vec<Diagnostic>> {
     };
     let mut files: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
+        .filter(|path| path.extension().is_some_and(|it| it == "yaml" || it == "yml"))
         .collect();
     files.sort();
     Ok(files)

@@ -152,3 +152,37 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn guards_that_cut_others_off_are_refused_with_who_and_what() {
+    let picky = "module: picky\nfacts: { rack: { type: text } }\ndiscover: { shell: 'exit 0' }\nguards:\n  \
+                 image.swap: { requires: [GUARDS] }\n";
+    let with = |guards: &str| picky.replace("GUARDS", guards);
+    let wrong = [
+        ("busy = BUSY", "image.swap can never be taken: what it asks for cannot hold together"),
+        ("rack = r1, rack = r2", "no value is both rack = r1 and rack = r2"),
+        ("busy = FREE, image_state = ACTIVE", "image.swap can never be taken"),
+    ];
+    for (guards, why) in wrong {
+        let said = read(&[("drain.yaml", GOOD), ("picky.yaml", &with(guards))]).unwrap_err();
+        let who = "picky.yaml:5:3: the guards of picky on image.swap cut others off";
+        assert!(said.iter().all(|line| line.contains(who)), "{said:?}");
+        assert!(said.join("\n").contains(why), "{guards}: {said:?}");
+    }
+    assert!(read(&[("drain.yaml", GOOD), ("picky.yaml", &with("busy = FREE, rack = r1"))]).is_ok());
+
+    // Neither does it alone.
+    let other = with("rack = r2").replace("facts: { rack: { type: text } }\n", "");
+    let other = other.replace("module: picky", "module: other");
+    let both = [("picky.yaml", &*with("rack = r1")), ("other.yaml", &*other)];
+    let said = read(&both).unwrap_err().join("\n");
+    assert!(said.contains("picky.yaml:5:3") && said.contains("other.yaml:4:3"), "{said}");
+    assert!(read(&both[..1]).is_ok());
+}
+
+#[test]
+fn files_may_be_called_yml_too() {
+    let wrong = read(&[("drain.yml", GOOD), ("other.yaml", &GOOD.replace("moves", "mvoes"))]);
+    assert!(wrong.unwrap_err().iter().any(|line| line.starts_with("other.yaml")));
+    assert_eq!(read(&[("drain.yml", GOOD)]).unwrap().len(), 1);
+}

@@ -1,10 +1,12 @@
 //! Checking a module set: what its author did not mean.
 
+mod facts;
+
 use crate::set::{Compiled, Condition, ModuleSet, MutationId, State, Variable};
 use kraken_model::{Path, Side};
 use rustc_hash::FxHashMap;
 use serde::Serialize;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -40,6 +42,13 @@ pub enum Finding {
     NeverTaken {
         /// The mutation.
         mutation: Arc<str>,
+    },
+    /// What a mutation asks of one fact can never hold together.
+    Contradiction {
+        /// The mutation.
+        mutation: Arc<str>,
+        /// The guards, in words.
+        guards: Vec<Arc<str>>,
     },
     /// The effects of a mutation make one of themselves unknowable: it could be taken for ever.
     Undone {
@@ -87,9 +96,15 @@ pub fn check(set: &ModuleSet) -> Vec<Finding> {
         let unknown = Arc::clone(&variable.values[0]);
         findings.insert(Finding::Undiscovered { variable: variable.path.clone(), unknown });
     }
+    let contradictions: BTreeMap<MutationId, Vec<Arc<str>>> = (0..)
+        .map(MutationId)
+        .zip(&set.steps)
+        .filter_map(|(id, step)| Some((id, facts::contradiction(&step.conditions)?)))
+        .collect();
     let relaxed = set.relaxed(|_, condition| matches!(condition.test, Compiled::Fact(_)));
     for group in (0..set.groups.len()).filter(|group| !set.groups[*group].is_empty()) {
-        match Explored::new(&relaxed, group) {
+        let is_possible = |id: &MutationId| !contradictions.contains_key(id);
+        match Explored::new(&relaxed, group, is_possible) {
             Some(explored) => findings.extend(explored.findings()),
             None => {
                 let variables = set.variables.iter().filter(|v| v.group == group);
@@ -98,6 +113,10 @@ pub fn check(set: &ModuleSet) -> Vec<Finding> {
             }
         }
     }
+    findings.extend(contradictions.into_iter().map(|(id, guards)| Finding::Contradiction {
+        mutation: Arc::clone(&set.mutation(id).name),
+        guards,
+    }));
     findings.into_iter().collect()
 }
 
@@ -112,7 +131,8 @@ fn undiscovered(set: &ModuleSet) -> impl Iterator<Item = &Variable> {
 /// The states that a group of variables can come to from where all is unknown, and what leads on.
 struct Explored<'a> {
     set: &'a ModuleSet,
-    steps: &'a [MutationId],
+    /// The mutations that can be taken at all, as far as facts go.
+    steps: Vec<MutationId>,
     variables: Vec<&'a Variable>,
     mask: u128,
     numbers: FxHashMap<State, usize>,
@@ -125,11 +145,15 @@ struct Explored<'a> {
 
 impl<'a> Explored<'a> {
     /// Everything, or nothing when it is too much.
-    fn new(set: &'a ModuleSet, group: usize) -> Option<Self> {
+    fn new(
+        set: &'a ModuleSet,
+        group: usize,
+        is_possible: impl Fn(&MutationId) -> bool,
+    ) -> Option<Self> {
         let mask = set.group_mask(group);
         let mut explored = Self {
             set,
-            steps: &set.groups[group],
+            steps: set.groups[group].iter().copied().filter(is_possible).collect(),
             variables: set.variables.iter().filter(|v| v.mask & mask != 0).collect(),
             mask,
             numbers: FxHashMap::default(),
@@ -185,20 +209,21 @@ impl<'a> Explored<'a> {
     fn look_at(&mut self, state: State, told: &[(u128, u128)]) {
         let facts = crate::Facts::default();
         let (mut after, mut fallen) = (Vec::new(), Vec::new());
-        for id in self.steps {
-            if !self.set.applies(*id, state, facts) {
+        for at in 0..self.steps.len() {
+            let id = self.steps[at];
+            if !self.set.applies(id, state, facts) {
                 continue;
             }
-            for to in &self.set.step(*id).outcomes {
-                after.push((*id, self.number(self.set.outcome(*to, state, facts))));
+            for to in &self.set.step(id).outcomes {
+                after.push((id, self.number(self.set.outcome(*to, state, facts))));
             }
-            let fallback = self.set.mutation(*id).on_timeout.as_ref();
+            let fallback = self.set.mutation(id).on_timeout.as_ref();
             let bits = fallback
                 .and_then(|f| self.set.variable(f.variable.as_str())?.bits(&f.value))
                 .filter(|bits| bits.mask & self.mask != 0);
             if let Some(bits) = bits {
                 let state = State(state.0 & !bits.mask | bits.value);
-                fallen.push((*id, self.number(self.set.forget(state, facts))));
+                fallen.push((id, self.number(self.set.forget(state, facts))));
             }
         }
         for (mask, value) in told {
@@ -220,7 +245,7 @@ impl<'a> Explored<'a> {
 
     fn findings(&self) -> Vec<Finding> {
         let mut findings = self.values();
-        for id in self.steps {
+        for id in &self.steps {
             let mutation = Arc::clone(&self.set.mutation(*id).name);
             let mut ends = self.after.iter().flatten().filter(|(by, _)| by == id).peekable();
             if ends.peek().is_none() {
@@ -258,7 +283,7 @@ impl<'a> Explored<'a> {
     }
 
     fn is_meant(&self, variable: &Variable, value: &Arc<str>) -> bool {
-        let mut effects = self.steps.iter().flat_map(|id| &self.set.mutation(*id).effects);
+        let mut effects = self.set.steps.iter().flat_map(|step| &step.mutation.effects);
         effects.any(|e| e.variable == variable.path && (e.to == *value || e.or.contains(value)))
     }
 
@@ -308,6 +333,11 @@ impl fmt::Display for Finding {
             Self::NeverTaken { mutation } => {
                 write!(f, "{mutation} can never be taken: what it asks for cannot hold together")
             }
+            Self::Contradiction { mutation, guards } => write!(
+                f,
+                "{mutation} can never be taken: no value is both {}",
+                guards.join(" and ")
+            ),
             Self::Undone { mutation } => write!(
                 f,
                 "{mutation} is never done: its effects make one of themselves unknowable, so it \

@@ -43,6 +43,16 @@ fn a_module_is_added_and_taken_away_without_a_restart() {
         assert!(error.contains("nothing was changed") && error.contains("abuot"), "{error}");
         assert_eq!(says(&dir, &["get", "modules", "-o", "name"]).await, before);
 
+        // So is what would leave the others no way, with who is to blame.
+        let walled =
+            format!("{BADGE}guards:\n  power.on: {{ requires: [phys_state = POWER_ON] }}\n");
+        std::fs::write(&file, walled).unwrap();
+        let (code, _, error) = layercake(&dir, &["modules", "reload"]).await;
+        assert!(code == 1 && error.contains("nothing was changed"), "{error}");
+        assert!(error.contains("the guards of badge on power.on cut others off"), "{error}");
+        assert!(error.contains("power.on can never be taken"), "{error}");
+        assert_eq!(says(&dir, &["get", "modules", "-o", "name"]).await, before);
+
         std::fs::write(&file, BADGE).unwrap();
         let said = says(&dir, &["modules", "reload"]).await;
         assert!(said.contains("\nbadge") && said.contains("\npower"), "{said}");

@@ -1,7 +1,7 @@
 //! What the author of a module set is told about it.
 
 use crate::words::*;
-use kraken_plan::{Finding, Guard, MAX_CHECKED, Retry};
+use kraken_plan::{Finding, Guard, MAX_CHECKED, Mutation, Retry, Test};
 
 const A: (&str, &[&str]) = ("a", &["U", "X", "Y"]);
 const B: (&str, &[&str]) = ("b", &["U", "X", "Y"]);
@@ -40,6 +40,57 @@ fn values_that_are_never_reached_or_never_left_are_found() {
         "{text}"
     );
     assert!(text.contains("m.b can never be taken"), "{text}");
+}
+
+#[test]
+fn guards_on_facts_that_no_value_fulfils_are_found_with_what_becomes_of_it() {
+    let never = |ask: &dyn Fn(Mutation) -> Mutation| {
+        let go = ask(moving("go", "a", "X", "Y"));
+        let back = moving("back", "a", "Y", "X");
+        words(&findings(&[A], vec![moving("ask", "a", "U", "X"), go, back]))
+    };
+    let at_least = |n| Guard::found("age", Test::AtLeast(n));
+    let at_most = |n| Guard::found("age", Test::AtMost(n));
+    let said = never(&|go| go.requires(Guard::is("rack", "r1")).requires(Guard::is("rack", "r2")));
+    let text = said.join("\n");
+    assert!(
+        text.contains("m.go can never be taken: no value is both rack = r1 and rack = r2"),
+        "{text}"
+    );
+    assert!(text.contains("a can never become Y"), "{text}");
+    for (said, why) in [
+        (never(&|go| go.requires(at_least(5)).requires(at_most(4))), "age >= 5 and age <= 4"),
+        (
+            never(&|go| go.requires(at_least(5)).excludes(at_least(3))),
+            "age >= 5 and not (age >= 3)",
+        ),
+        (
+            never(&|go| go.requires(Guard::configured("x")).excludes(Guard::configured("x"))),
+            "not (cfg x is set)",
+        ),
+        (
+            never(&|go| {
+                go.requires(Guard::is("rack", "r1")).excludes(Guard::found("rack", Test::Present))
+            }),
+            "rack = r1 and not (rack is set)",
+        ),
+    ] {
+        let text = said.join("\n");
+        assert!(text.contains("m.go can never be taken") && text.contains(why), "{text}");
+    }
+    // What one value fulfils is none.
+    let among = Test::OneOf(vec!["r1".into(), "r2".into()]);
+    for said in [
+        never(&|go| go.requires(at_least(5)).requires(at_most(5))),
+        never(&|go| go.requires(at_least(5)).excludes(at_least(7)).excludes(Guard::is("age", 5))),
+        never(&|go| {
+            go.requires(Guard::found("rack", among.clone())).excludes(Guard::is("rack", "r1"))
+        }),
+        never(&|go| go.requires(Guard::is("rack", "r1")).requires(Guard::wanted("rack", "r2"))),
+        never(&|go| go.excludes(Guard::is("rack", "r1")).excludes(Guard::is("rack", "r2"))),
+    ] {
+        assert_eq!(said, Vec::<String>::new());
+    }
 }
 
 #[test]
