@@ -2,6 +2,7 @@
 
 use crate::experience::KindId;
 use crate::node::{Node, Standing};
+use crate::outlook::millis;
 use crate::status::{Failed, For, In, Sentence, Status, Want, joined, opening};
 use crate::{Engine, Experience, Mark, MarkKind, Marks};
 use kraken_model::{Millis, NodeId, Path};
@@ -47,10 +48,15 @@ pub struct Expected {
     pub effects: Vec<String>,
     /// Whether it may end what runs on the node.
     pub disruptive: bool,
-    /// When it is expected to begin, if nothing holds it back.
-    pub begins: Millis,
-    /// When it is expected to be done.
-    pub done: Millis,
+    /// What it waits for, in words: the first step, unless it is under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
+    /// When it is expected to begin; not, when that depends on something that no clock tells of.
+    pub begins: Option<Millis>,
+    /// When it is expected to be done, in the same way.
+    pub done: Option<Millis>,
+    /// How long it is expected to take, in milliseconds.
+    pub takes_ms: u64,
     /// What is known of it on hardware of this kind.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub experience: Option<Experience>,
@@ -76,7 +82,7 @@ impl Engine {
         let at = self.nodes.find(id)?;
         let now = self.now.max(now);
         let status = self.status(at)?;
-        let next = self.way(at, now);
+        let next = self.way(at, now, &status);
         let node = self.nodes.get(at)?;
         let failures = node.troubles.iter().flat_map(|troubles| &troubles.list);
         Some(Explanation {
@@ -210,7 +216,7 @@ impl Engine {
     }
 
     /// The way from here, with the times at which its steps are expected.
-    fn way(&mut self, at: u32, now: Millis) -> Vec<Expected> {
+    fn way(&mut self, at: u32, now: Millis, status: &Status) -> Vec<Expected> {
         let Some(node) = self.nodes.get(at) else { return Vec::new() };
         let under_way = node.running.as_ref().map(|running| (running.mutation, running.began));
         let begins = match node.standing {
@@ -229,11 +235,19 @@ impl Engine {
         let mut way = Vec::with_capacity(path.len() + 1);
         if let Some((id, began)) = under_way {
             let step = self.expected(id, kind, began);
-            way.push(Expected { done: step.done.max(now), ..step });
+            way.push(Expected { done: step.done.max(Some(now)), ..step });
         }
         for id in path {
-            begins = way.last().map_or(begins, |step: &Expected| step.done);
+            begins = way.last().and_then(|step: &Expected| step.done).unwrap_or(begins);
             way.push(self.expected(id, kind, begins));
+        }
+        if under_way.is_none() {
+            if let Some(first) = way.first_mut() {
+                first.waits_for = status.waits(now);
+            }
+            if status.has_no_end() {
+                way.iter_mut().for_each(|step| (step.begins, step.done) = (None, None));
+            }
         }
         way
     }
@@ -242,15 +256,17 @@ impl Engine {
         let mutation = self.set.mutation(id);
         let experience = self.learned.of(kind, id);
         let took = experience.map(|known| Duration::from_millis(known.mean_ms));
-        let done = begins.plus(took.unwrap_or(mutation.cost));
+        let takes = took.unwrap_or(mutation.cost);
         Expected {
             mutation: Arc::clone(&mutation.name),
             module: Arc::clone(&mutation.module),
             by: mutation.context,
             effects: mutation.effects.iter().map(ToString::to_string).collect(),
             disruptive: mutation.disruptive,
-            begins,
-            done,
+            waits_for: None,
+            begins: Some(begins),
+            done: Some(begins.plus(takes)),
+            takes_ms: millis(takes),
             experience,
         }
     }
@@ -299,10 +315,13 @@ impl fmt::Display for Explanation {
                 _ => "then",
             };
             write!(f, "  {when} {step}, ")?;
-            match self.status.has_no_end() {
-                true => write!(f, "takes {}", For { since: step.begins, now: step.done })?,
-                false if step.done <= now => f.write_str("should be done by now")?,
-                false => write!(f, "done {}", In { now, then: step.done })?,
+            match step.done {
+                None => {
+                    let takes = Millis(step.takes_ms);
+                    write!(f, "takes {}", For { since: Millis(0), now: takes })?;
+                }
+                Some(done) if done <= now => f.write_str("should be done by now")?,
+                Some(done) => write!(f, "done {}", In { now, then: done })?,
             }
             match &step.experience {
                 Some(known) => writeln!(f, " ({known})")?,

@@ -158,6 +158,12 @@ impl Status {
                 | Self::NoWay { .. }
         )
     }
+
+    /// What the next step waits for, in words, when it waits.
+    pub(crate) fn waits(&self, now: Millis) -> Option<String> {
+        let is_at_rest = matches!(self, Self::Loading | Self::Converged | Self::Running { .. });
+        (!is_at_rest).then(|| Sentence { status: self, now }.to_string())
+    }
 }
 
 /// How many nodes are unavailable, and how many may be.

@@ -17,6 +17,9 @@ fn no_more_than_the_limit_are_under_way_and_the_first_that_came_is_next() {
         Bench::started(limited(Limit::at_most(2, Scope::Module("power".into()))), &FOUR);
     assert_eq!(dispatched(&bench.set, &bench.out), ["n1 power.discover", "n2 power.discover"]);
     assert_eq!(bench.status("n3"), "queued");
+    let next = serde_json::to_value(&bench.explain("n3").next[0]).unwrap();
+    assert!(next["waits_for"].as_str().unwrap().contains("2 of 2 under way"), "{next}");
+    assert!(next["begins"].is_null() && next["done"].is_null(), "nobody knows when: {next}");
     let text = bench.explain("n4").to_string();
     assert!(text.contains("steps of power: 2 of 2 under way, 1 waits before it"), "{text}");
     let out = bench.discover("n2", &[("phys_state", "OFF")]);
