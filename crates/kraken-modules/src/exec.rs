@@ -207,8 +207,10 @@ impl ExecModule {
     }
 
     fn tell(&self, result: Result<(), String>, context: &Context) {
-        if let (Err(why), Some(health)) = (result, context.health()) {
-            health.trouble(&format!("cannot look: {why}"));
+        match (result, context.health()) {
+            (Err(why), Some(health)) => health.cannot_look(&why),
+            (Ok(()), Some(health)) => health.looked(),
+            (_, None) => {}
         }
     }
 }

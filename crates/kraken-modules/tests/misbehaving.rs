@@ -4,7 +4,7 @@
 mod house;
 
 use house::{House, PATIENCE, node};
-use kraken::{Keeper, Kraken, Options, Settings, What};
+use kraken::{Keeper, Kraken, ModuleState, Options, Settings, What};
 use kraken_model::{Document, Path, Registry};
 use kraken_modules::Modules;
 use kraken_plan::ModuleSet;
@@ -41,6 +41,10 @@ async fn a_command_that_crashes_is_a_reason_and_is_run_again() {
     };
     house.until("nobody says so", said).await;
     house.until_explained("no eyes").await;
+    let status = house.status("door");
+    assert_eq!(status.state, ModuleState::Blind, "it never looked, and is not well");
+    assert!(status.last_error_at.is_some_and(|at| at >= status.since), "{status:?}");
+    assert_eq!(house.status("lamp").state, ModuleState::Running);
     house.close().await;
 }
 

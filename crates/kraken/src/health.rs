@@ -1,7 +1,8 @@
 //! How a module is: whether it runs, how often it was started again, and what was not taken from it.
 
+use crate::clock::Clock;
 use kraken_engine::What;
-use kraken_model::{NodeId, Path};
+use kraken_model::{Millis, NodeId, Path};
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -28,6 +29,8 @@ pub enum ModuleState {
     Starting,
     /// It runs.
     Running,
+    /// It runs, and none of its looks has succeeded yet: it knows of nothing.
+    Blind,
     /// It broke off, and is started again after a pause.
     BackOff,
     /// It has nothing more to watch. It still takes steps.
@@ -45,6 +48,9 @@ pub struct ModuleStatus {
     pub kind: String,
     /// What it is doing.
     pub state: ModuleState,
+    /// Since when.
+    #[serde(default)]
+    pub since: Millis,
     /// How often it broke off since the start of the application.
     pub restarts: u64,
     /// How many discoveries of it were taken.
@@ -61,21 +67,36 @@ pub struct ModuleStatus {
     pub held_back: u64,
     /// What went wrong last, if anything ever did.
     pub last_error: Option<String>,
+    /// When that was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error_at: Option<Millis>,
 }
 
 impl ModuleStatus {
-    fn new(name: &str, kind: &str) -> Self {
+    fn new(name: &str, kind: &str, now: Millis) -> Self {
         Self {
             name: name.to_owned(),
             kind: kind.to_owned(),
             state: ModuleState::Starting,
+            since: now,
             restarts: 0,
             discoveries: 0,
             refused: 0,
             floods: false,
             held_back: 0,
             last_error: None,
+            last_error_at: None,
         }
+    }
+
+    fn is(&mut self, state: ModuleState, now: Millis) {
+        if self.state != state {
+            (self.state, self.since) = (state, now);
+        }
+    }
+
+    fn failed(&mut self, reason: String, now: Millis) {
+        (self.last_error, self.last_error_at) = (Some(reason), Some(now));
     }
 }
 
@@ -84,6 +105,8 @@ struct Known {
     status: ModuleStatus,
     /// It broke off, and does not run again yet.
     is_away: bool,
+    /// A look of it has succeeded since the start.
+    has_looked: bool,
 }
 
 /// What a module has done or suffered that belongs into the journal.
@@ -101,14 +124,14 @@ pub(crate) struct News {
 pub struct Health {
     known: Mutex<Known>,
     news: mpsc::Sender<News>,
+    clock: Clock,
 }
 
 impl Health {
-    pub(crate) fn new(name: &str, kind: &str, news: mpsc::Sender<News>) -> Arc<Self> {
-        Arc::new(Self {
-            news,
-            known: Mutex::new(Known { status: ModuleStatus::new(name, kind), is_away: false }),
-        })
+    pub(crate) fn new(name: &str, kind: &str, news: mpsc::Sender<News>, clock: Clock) -> Arc<Self> {
+        let status = ModuleStatus::new(name, kind, clock.now());
+        let known = Known { status, is_away: false, has_looked: false };
+        Arc::new(Self { news, clock, known: Mutex::new(known) })
     }
 
     /// How it is now.
@@ -119,13 +142,14 @@ impl Health {
 
     /// It is being started, and cannot do anything yet.
     pub fn starting(&self) {
-        self.change(|status| status.state = ModuleState::Starting);
+        self.is(ModuleState::Starting);
     }
 
     /// It runs.
     pub fn running(&self) {
+        let now = self.clock.now();
         let returned = self.know(|known| {
-            known.status.state = ModuleState::Running;
+            known.status.is(ModuleState::Running, now);
             std::mem::take(&mut known.is_away).then(|| known.status.name.clone())
         });
         if let Some(name) = returned {
@@ -135,11 +159,12 @@ impl Health {
 
     /// It broke off and will be started again.
     pub fn broke_off(&self, reason: &str) {
-        let (name, restarts) = self.know(|Known { status, is_away }| {
-            status.state = ModuleState::BackOff;
+        let now = self.clock.now();
+        let (name, restarts) = self.know(|Known { status, is_away, .. }| {
+            status.is(ModuleState::BackOff, now);
             *is_away = true;
             status.restarts += 1;
-            status.last_error = Some(shorten(reason));
+            status.failed(shorten(reason), now);
             (status.name.clone(), status.restarts)
         });
         tracing::error!(module = name, reason, "a module broke off; it is started again");
@@ -149,10 +174,11 @@ impl Health {
 
     /// Something went wrong that did not end it.
     pub fn trouble(&self, reason: &str) {
+        let now = self.clock.now();
         let news = self.change(|status| {
             let reason = shorten(reason);
             let is_news = status.last_error.as_ref() != Some(&reason);
-            status.last_error = Some(reason);
+            status.failed(reason, now);
             is_news.then(|| status.name.clone())
         });
         // What goes wrong every few seconds is said once.
@@ -161,11 +187,34 @@ impl Health {
         }
     }
 
+    /// It looked, and found something out or found that there is nothing.
+    pub fn looked(&self) {
+        let now = self.clock.now();
+        self.know(|Known { status, has_looked, .. }| {
+            *has_looked = true;
+            if status.state == ModuleState::Blind {
+                status.is(ModuleState::Running, now);
+            }
+        });
+    }
+
+    /// It looked, and could not. As long as it never could, it is no module that runs well.
+    pub fn cannot_look(&self, reason: &str) {
+        self.trouble(&format!("cannot look: {reason}"));
+        let now = self.clock.now();
+        self.know(|Known { status, has_looked, .. }| {
+            if !*has_looked && status.state == ModuleState::Running {
+                status.is(ModuleState::Blind, now);
+            }
+        });
+    }
+
     /// Something it said was not taken.
     pub fn refuse(&self, reason: &str) {
+        let now = self.clock.now();
         let (module, refused) = self.change(|status| {
             status.refused += 1;
-            status.last_error = Some(shorten(&format!("refused: {reason}")));
+            status.failed(shorten(&format!("refused: {reason}")), now);
             (status.name.clone(), status.refused)
         });
         // Whoever lies without end fills no log.
@@ -206,11 +255,11 @@ impl Health {
     }
 
     pub(crate) fn stopped(&self) {
-        self.change(|status| status.state = ModuleState::Stopped);
+        self.is(ModuleState::Stopped);
     }
 
     pub(crate) fn idle(&self) {
-        self.change(|status| status.state = ModuleState::Idle);
+        self.is(ModuleState::Idle);
     }
 
     pub(crate) fn taken(&self) {
@@ -220,6 +269,11 @@ impl Health {
     /// Modules break off after ever longer pauses, so the queue is full only if nobody empties it any more.
     fn journal(&self, module: &str, what: What) {
         let _ = self.news.try_send(News { by: module.into(), node: None, what });
+    }
+
+    fn is(&self, state: ModuleState) {
+        let now = self.clock.now();
+        self.change(|status| status.is(state, now));
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut ModuleStatus) -> T) -> T {
@@ -273,8 +327,24 @@ mod tests {
     #[test]
     fn an_endless_error_is_kept_short() {
         let (news, _) = mpsc::channel(1);
-        let health = Health::new("m", "exec", news);
+        let health = Health::new("m", "exec", news, Clock::start());
         health.trouble(&"ä".repeat(MAX_ERROR_BYTES));
         assert!(health.status().last_error.is_some_and(|e| e.len() <= MAX_ERROR_BYTES));
+    }
+
+    #[test]
+    fn a_module_that_never_could_look_is_blind_until_it_can() {
+        let (news, _) = mpsc::channel(1);
+        let health = Health::new("m", "exec", news, Clock::start());
+        health.running();
+        health.cannot_look("no such file");
+        health.cannot_look("no such file");
+        let status = health.status();
+        assert_eq!(status.state, ModuleState::Blind);
+        assert_eq!(status.last_error.as_deref(), Some("cannot look: no such file"));
+        assert!(status.last_error_at >= Some(status.since));
+        health.looked();
+        health.cannot_look("it hangs");
+        assert_eq!(health.status().state, ModuleState::Running, "it knows what it saw");
     }
 }

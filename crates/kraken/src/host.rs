@@ -78,7 +78,7 @@ impl Hosted {
         let own = set.mutations().filter(|(_, mutation)| *mutation.module == *name);
         let moves = own.flat_map(|(_, m)| m.effects.iter().map(|e| e.variable.clone())).collect();
         let desk = Desk {
-            health: Health::new(name, module.kind(), context.news.clone()),
+            health: Health::new(name, module.kind(), context.news.clone(), context.clock),
             places: Arc::new(Semaphore::new(PLACES)),
             flood: Mutex::default(),
             moves,
@@ -129,7 +129,7 @@ impl Hosted {
                 }
             };
             let Some(Err(error)) = ended else {
-                if health.status().state == ModuleState::Running {
+                if matches!(health.status().state, ModuleState::Running | ModuleState::Blind) {
                     health.idle();
                 }
                 return;

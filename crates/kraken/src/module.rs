@@ -1,5 +1,6 @@
 //! What a module is.
 
+use crate::clock::Clock;
 use crate::health::{Health, News};
 use crate::host::{Desk, keep_releasing};
 use crate::service::Service;
@@ -78,6 +79,7 @@ pub struct Context {
     pub(crate) views: Arc<Views>,
     pub(crate) discoveries: mpsc::Sender<Said>,
     pub(crate) news: mpsc::Sender<News>,
+    pub(crate) clock: Clock,
     /// Of the module that speaks; none: the application itself does.
     pub(crate) desk: Option<Arc<Desk>>,
 }

@@ -138,6 +138,7 @@ impl Kraken {
             views: Arc::clone(&views),
             discoveries: discoveries.clone(),
             news,
+            clock,
             desk: None,
         };
         let host = |module| Hosted::new(module, &modules, &context);

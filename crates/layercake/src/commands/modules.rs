@@ -33,14 +33,24 @@ fn table(modules: &[ModuleStatus]) -> String {
             module.name.clone(),
             module.kind.clone(),
             state(module).to_owned(),
+            module.since.rfc3339(),
             module.restarts.to_string(),
             module.discoveries.to_string(),
             module.held_back.to_string(),
             module.refused.to_string(),
-            module.last_error.clone().unwrap_or_else(|| "-".to_owned()),
+            last_error(module),
         ]
     };
     show::table(&header, modules.iter().map(row))
+}
+
+/// What went wrong last, and when.
+fn last_error(module: &ModuleStatus) -> String {
+    match (&module.last_error, module.last_error_at) {
+        (Some(error), Some(at)) => format!("{}: {error}", at.rfc3339()),
+        (Some(error), None) => error.clone(),
+        (None, _) => "-".to_owned(),
+    }
 }
 
 fn state(module: &ModuleStatus) -> &'static str {
@@ -48,6 +58,7 @@ fn state(module: &ModuleStatus) -> &'static str {
         ModuleState::Running if module.floods => "floods",
         ModuleState::Starting => "starting",
         ModuleState::Running => "running",
+        ModuleState::Blind => "blind",
         ModuleState::BackOff => "back-off",
         ModuleState::Idle => "idle",
         ModuleState::Stopped => "stopped",
