@@ -83,6 +83,34 @@ fn web_pages_are_kept_out_and_a_second_server_is_told_why_it_cannot_start() {
 }
 
 #[test]
+fn whatever_is_refused_is_answered_as_a_problem() {
+    in_namespace(|dir| async move {
+        let server = Server::start(config(&dir)).await.unwrap();
+        let json = "content-type: application/json";
+        let cases: [(&[&str], &str, u16, &str); 6] = [
+            (&["--header", json, "--data", "{\"action\""], "power", 400, "EOF while parsing"),
+            (&["--header", json, "--data", "{\"action\": \"up\"}"], "power", 422, "up"),
+            (&["--data", "{}"], "power", 415, "application/json"),
+            (&[], "events?sicne=1h", 400, "sicne"),
+            (&["--request", "PUT"], "status", 405, "which methods belong here"),
+            (&["--header", "Origin: http://evil.example"], "status", 403, ""),
+        ];
+        for (arguments, path, status, why) in cases {
+            let (code, said) = ask(&dir, &[&["--include"], arguments].concat(), path).await;
+            assert_eq!(code, status, "{path}: {said}");
+            let (head, body) = said.split_once("\r\n\r\n").unwrap();
+            assert!(head.contains("content-type: application/problem+json"), "{path}: {head}");
+            let problem: Value = serde_json::from_str(body).unwrap();
+            assert_eq!(problem["status"], status);
+            assert!(!problem["title"].as_str().unwrap().is_empty(), "{problem}");
+            assert!(problem["detail"].as_str().unwrap().contains(why), "{path}: {problem}");
+            assert_eq!(head.contains("allow: GET"), status == 405, "{head}");
+        }
+        server.shutdown().await;
+    });
+}
+
+#[test]
 fn an_archive_is_imported_whole_or_not_at_all_and_an_image_in_use_stays() {
     in_namespace(|dir| async move {
         let root = dir.join("root");

@@ -85,4 +85,5 @@ pub(crate) fn router(app: Arc<App>, more: Router) -> Router {
         .with_state(app)
         .merge(more.layer(DefaultBodyLimit::max(MAX_REQUEST)))
         .layer(axum::middleware::from_fn(local::only))
+        .layer(axum::middleware::map_response(problem::always))
 }

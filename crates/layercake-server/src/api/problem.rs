@@ -1,6 +1,7 @@
 //! How the API refuses: problem details (RFC 9457), with what, where and what to do.
 
 use axum::Json;
+use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use kraken::{KrakenError, PastError, chain};
@@ -56,6 +57,39 @@ impl Problem {
     }
 }
 
+/// How much of an explanation is taken over, in bytes.
+const MAX_DETAIL: usize = 4096;
+
+/// Makes a problem of every refusal that is none yet: what is no JSON, or not that of the request, a query
+/// with a word that is not known, a method that does not belong there, a body that is too large.
+pub(super) async fn always(response: Response) -> Response {
+    let status = response.status();
+    let is_problem = response.headers().get(header::CONTENT_TYPE) == Some(&PROBLEM);
+    if is_problem || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let (parts, body) = response.into_parts();
+    let said = axum::body::to_bytes(body, MAX_DETAIL).await.unwrap_or_default();
+    let said = String::from_utf8_lossy(&said).trim().to_owned();
+    let detail = match (status, said.is_empty()) {
+        (_, false) => said,
+        (StatusCode::METHOD_NOT_ALLOWED, true) => {
+            "docs/api.md says which methods belong here".into()
+        }
+        (_, true) => status.canonical_reason().unwrap_or("no reason was given").to_lowercase(),
+    };
+    let mut problem = Problem::new(status, "not understood", detail).into_response();
+    // Such as which methods do belong there.
+    for (name, value) in &parts.headers {
+        if *name != header::CONTENT_TYPE && *name != header::CONTENT_LENGTH {
+            problem.headers_mut().insert(name, value.clone());
+        }
+    }
+    problem.map(Body::new)
+}
+
+const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.title, self.detail)?;
@@ -96,8 +130,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, Json(self)).into_response();
-        let problem = HeaderValue::from_static("application/problem+json");
-        response.headers_mut().insert(header::CONTENT_TYPE, problem);
+        response.headers_mut().insert(header::CONTENT_TYPE, PROBLEM);
         response
     }
 }
