@@ -5,6 +5,7 @@ use crate::server::App;
 use kraken::Then;
 use kraken_model::{Document, Format, Kind, NodeId, NodeSet, NodeSetError, Path, Registry, Side};
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The nodes of a server, for those who add something to its API.
@@ -59,7 +60,7 @@ pub(super) fn nodes(app: &App, text: &str) -> Result<NodeSet, Problem> {
             None => Ok(app.group(name)),
         }
     })?;
-    there(&set, |node| views.get(node).is_some())?;
+    there(&set, |node| views.get(node).is_some(), || views.all().into_keys().collect())?;
     Ok(set)
 }
 
@@ -100,7 +101,7 @@ pub(super) fn among(app: &App, text: &str, then: &Then) -> Result<NodeSet, Probl
             Ok(app.group(name).map(|group| group.iter().filter(were).cloned().collect()))
         }
     })?;
-    there(&set, |node| then.nodes.contains_key(node))?;
+    there(&set, |node| then.nodes.contains_key(node), || then.nodes.keys().cloned().collect())?;
     Ok(set)
 }
 
@@ -176,12 +177,41 @@ fn parse(
     })
 }
 
-fn there(set: &NodeSet, is_there: impl Fn(&NodeId) -> bool) -> Result<(), Problem> {
+fn there(
+    set: &NodeSet,
+    is_there: impl Fn(&NodeId) -> bool,
+    all: impl FnOnce() -> NodeSet,
+) -> Result<(), Problem> {
     let missing: NodeSet = set.iter().filter(|node| !is_there(node)).cloned().collect();
     if missing.is_empty() {
         return Ok(());
     }
-    Err(Problem::not_found("no such node", format!("there is no {missing}")))
+    let meant = alike(&missing, &all());
+    let hint = if meant.is_empty() {
+        String::new()
+    } else {
+        format!("; there is {meant}: leading zeros are part of a name")
+    };
+    Err(Problem::not_found("no such node", format!("there is no {missing}{hint}")))
+}
+
+/// The nodes that are called like some others but for leading zeros.
+fn alike(missing: &NodeSet, all: &NodeSet) -> NodeSet {
+    let missing: BTreeSet<String> = missing.iter().map(without_zeros).collect();
+    all.iter().filter(|node| missing.contains(&without_zeros(node))).cloned().collect()
+}
+
+fn without_zeros(node: &NodeId) -> String {
+    let mut name = String::new();
+    let mut letters = node.as_str().chars().peekable();
+    while let Some(letter) = letters.next() {
+        let is_within = name.ends_with(|last: char| last.is_ascii_digit());
+        let goes_on = letters.peek().is_some_and(char::is_ascii_digit);
+        if letter != '0' || is_within || !goes_on {
+            name.push(letter);
+        }
+    }
+    name
 }
 
 /// One node by its name.
@@ -192,4 +222,20 @@ pub(super) fn node(app: &App, name: &str) -> Result<NodeId, Problem> {
     let missing = || Problem::not_found("no such node", format!("there is no node {name}"));
     let node = NodeId::new(name).map_err(|_| missing())?;
     app.kraken()?.views().get(&node).map(|_| node).ok_or_else(missing)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn nodes_are_alike_but_for_leading_zeros() {
+        let set = |text: &str| NodeSet::expand(text).unwrap().into_iter().collect::<NodeSet>();
+        let alike = |missing, all| alike(&set(missing), &set(all)).to_string();
+        assert_eq!(alike("n[1-3]", "n[001-130]"), "n[001-003]");
+        assert_eq!(alike("n0100", "n[001-130]"), "n100");
+        assert_eq!(alike("r1n0", "r01n00,r10n00"), "r01n00");
+        assert_eq!(alike("n[1-3],m1", "n[4-9],n10"), "");
+    }
 }
