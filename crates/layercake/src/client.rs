@@ -68,6 +68,9 @@ impl FromStr for Address {
     }
 }
 
+/// The header of an answer that holds a remark on it.
+const NOTE: &str = "layercake-note";
+
 /// A way to the server. Every request is a connection of its own: the command line makes few.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
@@ -104,6 +107,9 @@ impl Client {
         });
         let response = sender.send_request(request).await?;
         if response.status().is_success() {
+            // What the server remarks on its answer; the answer itself may be read by a program.
+            let note = response.headers().get(NOTE).and_then(|note| note.to_str().ok());
+            note.into_iter().for_each(crate::show::note);
             return Ok(response);
         }
         let status = response.status();

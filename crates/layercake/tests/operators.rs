@@ -45,6 +45,14 @@ fn what_an_operator_says_is_shown_and_told_with_who_why_and_until_when() {
         let json = says(&dir, &["history", "n1", "-o", "json"]).await;
         assert!(json.contains("\"outcome\": \"done\""), "{json}");
 
+        let (code, _, error) = layercake(&dir, &["events", "--since", "1d", "-o", "json"]).await;
+        assert!(code == 0 && error.starts_with("the journal begins at 20"), "{error}");
+        let (_, _, error) = layercake(&dir, &["events", "--since", "0s"]).await;
+        assert_eq!(error, "");
+        let (code, _, error) = layercake(&dir, &["hold", "n[01-02]"]).await;
+        assert_eq!(code, 1);
+        assert!(error.contains("there is n[1-2]: leading zeros are part of a name"), "{error}");
+
         says(&dir, &["release", "n1"]).await;
         let (code, _, error) = layercake(&dir, &["get", "nodes", "--at", "1d"]).await;
         assert_eq!(code, 1);

@@ -2,10 +2,11 @@
 
 use super::{Problem, select, times};
 use crate::server::App;
+use axum::Json;
 use axum::extract::{Query, State};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::sse::{Event as Message, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use axum::{Json, http::StatusCode};
 use kraken::{Event, Kraken, What};
 use kraken_model::{NodeId, NodeSet};
 use serde::Deserialize;
@@ -14,6 +15,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{broadcast::error::RecvError, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
+
+/// The header of an answer that holds a remark on it, for a person.
+const NOTE: HeaderName = HeaderName::from_static("layercake-note");
 
 /// How many events one answer holds at most.
 const MAX_EVENTS: usize = 10_000;
@@ -81,13 +85,34 @@ pub(super) async fn list(
     span.first = span.first.max(asked.from.unwrap_or(0));
     let is_from_start = asked.from.is_some() || asked.since.is_some();
     let past = find(kraken, &wanted, span, limit, is_from_start).await?;
+    let note = match &asked.since {
+        Some(since) => before_the_beginning(kraken, since).await?,
+        None => None,
+    };
     if !asked.follow {
-        return Ok(Json(past).into_response());
+        return Ok(noted(Json(past).into_response(), note));
     }
     let (sender, receiver) = mpsc::channel(READ_AHEAD);
     tokio::spawn(follow(kraken.clone(), wanted, past, live, sender));
     let stream = Sse::new(ReceiverStream::new(receiver)).keep_alive(KeepAlive::default());
-    Ok((StatusCode::OK, stream).into_response())
+    Ok(noted((StatusCode::OK, stream).into_response(), note))
+}
+
+/// That the journal begins later than somebody asks, if it does.
+async fn before_the_beginning(kraken: &Kraken, since: &str) -> Result<Option<String>, Problem> {
+    let since = times::passed(since, kraken.clock().now())?;
+    let first = kraken.events(0, 1, None).await?.into_iter().next();
+    Ok(first.map(|first| first.entry.at).filter(|begins| since < *begins).map(|begins| {
+        format!("the journal begins at {}: what was before is not kept", begins.rfc3339())
+    }))
+}
+
+/// The same answer, with a remark for whoever reads it.
+fn noted(mut response: Response, note: Option<String>) -> Response {
+    if let Some(note) = note.and_then(|note| HeaderValue::try_from(note).ok()) {
+        response.headers_mut().insert(NOTE, note);
+    }
+    response
 }
 
 fn kinds(text: &str) -> Result<Vec<String>, Problem> {
