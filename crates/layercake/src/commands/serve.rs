@@ -3,16 +3,21 @@
 use super::Failure;
 use crate::args::Serve;
 use layercake_server::{Config, Server};
+use std::path::{Path, PathBuf};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub(crate) async fn run(options: Serve) -> Result<(), Failure> {
-    let api_socket = options.api_socket.unwrap_or_else(|| options.run.join("api.sock"));
+    let run = from_here(&options.run)?;
+    let api_socket = match options.api_socket {
+        Some(path) => from_here(&path)?,
+        None => run.join("api.sock"),
+    };
     let config = Config {
-        cluster: options.cluster,
-        state: options.state,
-        run: options.run,
-        minos: options.minos,
-        modules: options.modules,
+        cluster: options.cluster.as_deref().map(from_here).transpose()?,
+        state: from_here(&options.state)?,
+        run,
+        minos: from_here(&options.minos)?,
+        modules: from_here(&options.modules)?,
         api_socket: api_socket.clone(),
         api_listen: options.api_listen,
     };
@@ -24,6 +29,13 @@ pub(crate) async fn run(options: Serve) -> Result<(), Failure> {
     tracing::info!("ending; machines and nodes go on as they are");
     server.shutdown().await;
     Ok(())
+}
+
+/// A path as it is meant: modules and machines run in directories of their own, from where a relative
+/// one would mean something else.
+fn from_here(path: &Path) -> Result<PathBuf, Failure> {
+    let absolute = std::path::absolute(path);
+    absolute.map_err(|error| format!("cannot use the path {}: {error}", path.display()).into())
 }
 
 /// The signals that end a server.

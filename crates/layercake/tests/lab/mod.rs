@@ -64,8 +64,10 @@ impl Lab {
             ("--minos", "minos"),
             ("--modules", "modules.d"),
         ] {
-            command.arg(option).arg(self.dir.join(place));
+            command.arg(option).arg(place);
         }
+        // Relative paths, as a person types them.
+        command.current_dir(&self.dir);
         command.args(["--api-listen", "127.0.0.1:0"]);
         let log = std::fs::File::create(log).unwrap();
         command.stdout(Stdio::null()).stderr(log).spawn().unwrap()

@@ -1,4 +1,4 @@
-//! A server that is killed, and what it leaves behind.
+//! `layercake serve` as a process: where it is, and what it leaves behind when it is killed.
 #![allow(clippy::unwrap_used)]
 
 mod lab;
@@ -49,4 +49,20 @@ fn processes_of_modules_and_what_they_started_end_with_a_server_that_is_killed()
     assert!(pids.len() == 4 && pids.iter().all(|pid| runs(pid)), "{pids:?}");
     lab.kill();
     until("they end", || !pids.iter().any(|pid| runs(pid)));
+}
+
+#[test]
+fn paths_that_are_said_from_here_mean_the_same_to_what_runs_elsewhere() {
+    let told = "echo $KRAKEN_SOCKET > socket.new; mv socket.new socket; sleep 600";
+    let lamp = format!(
+        "module: lamp\nvariables: {{ lamp: {{ values: [UNKNOWN, SEEN] }} }}\n\
+         serve: {{ shell: \"{told}\" }}\n"
+    );
+    let lab = Lab::new(&[("lamp.yml", &lamp)]);
+    let cluster = lab.cluster("off");
+    lab.says(&["apply", "-f", cluster.to_str().unwrap()]);
+    let file = lab.dir.join("modules.d/socket");
+    until("the module starts", || file.exists());
+    let socket = std::fs::read_to_string(file).unwrap();
+    assert_eq!(Path::new(socket.trim()), lab.dir.join("run/modules/lamp.sock"));
 }
