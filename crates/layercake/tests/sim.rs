@@ -275,6 +275,10 @@ fn a_day_is_told_with_how_it_ended() {
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{said}");
     assert!(said.starts_with("seed 3: 20 nodes, ") && said.contains("no invariant"), "{said}");
+    let output = layercake(&["sim", "--nodes", "20", "--seed", "3", "-o", "json"]);
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&told["seed"], &told["nodes"]), (&3.into(), &20.into()), "{told}");
+    assert!(told["violation"].is_null() && told["events"].as_u64() > Some(0), "{told}");
 }
 
 #[test]

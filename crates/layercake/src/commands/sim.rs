@@ -11,6 +11,7 @@ use layercake_sim::{Size, told_day};
 use layercake_sim_world::{
     Added, FaultRequest, Kind, MOST_PER_HOUR, SimStatus, Simulation, Target, cluster,
 };
+use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -29,25 +30,30 @@ pub(crate) async fn run(client: &Client, output: Output, sim: Sim) -> Result<(),
             Fault::Clear { ids, all } => clear(client, output, &ids, all).await,
         },
         None if sim.serve => serve(sim).await,
-        None => day(sim.seed, sim.nodes.unwrap_or(NODES) as usize),
+        None => day(output, sim.seed, sim.nodes.unwrap_or(NODES) as usize),
     }
 }
 
-/// A day of a fleet, as `cargo xtask sim` has it.
-fn day(seed: u64, nodes: usize) -> Result<(), Failure> {
-    let outcome = told_day(seed, Size(nodes), false, &mut show::text);
-    let minutes = outcome.at.0 / 60_000;
-    let events = outcome.events;
-    show::text(&format!(
-        "seed {seed}: {nodes} nodes, {minutes} minutes of their time, {events} events"
-    ));
-    match outcome.violation {
-        None => {
-            show::text("no invariant was violated, and everything became as it should be");
-            Ok(())
+/// A day of a fleet, as `cargo xtask sim` has it. What is told on the way is no part of an answer for
+/// programs.
+fn day(output: Output, seed: u64, nodes: usize) -> Result<(), Failure> {
+    let tell = if output == Output::Table { show::text } else { show::note };
+    let outcome = told_day(seed, Size(nodes), false, &mut |line| tell(line));
+    let (minutes, events) = (outcome.at.0 / 60_000, outcome.events);
+    let violation = outcome.violation.map(|violation| violation.to_string());
+    let answer = json!({
+        "seed": seed, "nodes": nodes, "minutes": minutes, "events": events, "violation": violation,
+    });
+    let table = || {
+        let told =
+            format!("seed {seed}: {nodes} nodes, {minutes} minutes of their time, {events} events");
+        match violation {
+            Some(_) => told,
+            None => told + "\nno invariant was violated, and everything became as it should be",
         }
-        Some(violation) => Err(format!("{violation}").into()),
-    }
+    };
+    show::answer(output, &answer, table, || vec![seed.to_string()]);
+    violation.map_or(Ok(()), |violation| Err(violation.into()))
 }
 
 /// A directory that is there for as long as the simulation, or one that somebody named.
