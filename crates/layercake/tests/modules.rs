@@ -57,6 +57,7 @@ fn a_module_is_added_and_taken_away_without_a_restart() {
         let said = says(&dir, &["modules", "reload"]).await;
         assert!(said.contains("\nbadge") && said.contains("\npower"), "{said}");
         says_in_time(&dir, &["describe", "n1"], &["badge", "NONE"]).await;
+        says_in_time(&dir, &["status"], &["  badge", "NONE 2"]).await;
         // From now on it may be wanted, and then it cannot go.
         let wanting = cluster.replace("\"n[1-2]\": {", "\"n[1-2]\": { badge: HUNG,");
         assert_eq!(apply(&dir, "", &wanting).await.0, 200);

@@ -4,6 +4,7 @@ use super::Problem;
 use crate::server::App;
 use axum::Json;
 use axum::extract::State;
+use kraken_model::{Document, Registry};
 use layercake_schema::{boot_state, image_state, phys_state, run_state};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -16,15 +17,9 @@ pub(super) async fn get(State(app): State<Arc<App>>) -> Result<Json<Value>, Prob
     };
     let counters = parent.machines.counters();
     let all = parent.kraken.views().all();
-    let mut states: BTreeMap<&str, BTreeMap<String, usize>> = BTreeMap::new();
-    for view in all.values() {
-        for path in [phys_state::PATH, boot_state::PATH, run_state::PATH, image_state::PATH] {
-            let state = view.dsc.text(path).unwrap_or("-").to_owned();
-            *states.entry(path).or_default().entry(state).or_default() += 1;
-        }
-    }
     let summary = parent.kraken.summary().await?;
     let registry = parent.kraken.registry();
+    let states = states(&registry, all.values().map(|view| &view.dsc));
     let converged =
         all.values().filter(|v| super::nodes::converged(&registry, &v.cfg, &v.dsc)).count();
     Ok(Json(json!({
@@ -42,4 +37,21 @@ pub(super) async fn get(State(app): State<Arc<App>>) -> Result<Json<Value>, Prob
         "sync": counters.sync,
         "news": counters.news,
     })))
+}
+
+/// How many nodes have which value, of every variable that is known of any; `-`: of which it is not.
+fn states<'a>(
+    registry: &'a Registry,
+    nodes: impl Iterator<Item = &'a Document>,
+) -> BTreeMap<&'a str, BTreeMap<&'a str, usize>> {
+    let always = [phys_state::PATH, boot_state::PATH, run_state::PATH, image_state::PATH];
+    let mut states: BTreeMap<&str, BTreeMap<&str, usize>> = BTreeMap::new();
+    for dsc in nodes {
+        for (path, _) in registry.variables() {
+            let state = dsc.text(path).unwrap_or("-");
+            *states.entry(path).or_default().entry(state).or_default() += 1;
+        }
+    }
+    states.retain(|path, counts| always.contains(path) || counts.keys().any(|state| *state != "-"));
+    states
 }

@@ -12,6 +12,7 @@ mod nodes;
 mod plan;
 mod serve;
 mod sim;
+mod status;
 mod story;
 
 use crate::args::{Apply, Cli, Get, Graph, GraphAction, Image, Minos, Modules, Terms, Verb};
@@ -78,7 +79,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Minos(build) => minos::build(output, build).await,
         Verb::Console { node, log } => console::run(&client, &node, log).await,
         Verb::Logs { node, follow } => console::logs(&client, &node, follow).await,
-        Verb::Status => nodes::status(&client, output).await,
+        Verb::Status => status::status(&client, output).await,
         Verb::Sim(sim) => sim::run(&client, output, *sim).await,
     }
 }

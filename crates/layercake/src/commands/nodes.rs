@@ -142,7 +142,7 @@ fn silence(node: &NodeView) -> String {
     format!("\n  {why}: what is marked ? is what was last known")
 }
 
-fn flatten(prefix: &str, value: &Value, out: &mut Vec<(String, String)>) {
+pub(super) fn flatten(prefix: &str, value: &Value, out: &mut Vec<(String, String)>) {
     match value {
         Value::Object(map) => {
             for (key, inner) in map {
@@ -222,17 +222,6 @@ async fn send(client: &Client, output: Output, path: &str, body: Value) -> Resul
     let done: Commanded = client.post_json(path, &body).await?;
     let names = || done.nodes.iter().map(ToString::to_string).collect::<Vec<_>>();
     show::answer(output, &serde_json::to_value(&done)?, || done.text.clone(), names);
-    Ok(())
-}
-
-pub(crate) async fn status(client: &Client, output: Output) -> Result<(), Failure> {
-    let status: Value = client.get("/v1/status").await?;
-    let table = || {
-        let mut rows = Vec::new();
-        flatten("", &status, &mut rows);
-        show::table(&["WHAT", ""], rows.into_iter().map(|(what, value)| vec![what, value]))
-    };
-    show::answer(output, &status, table, Vec::new);
     Ok(())
 }
 
