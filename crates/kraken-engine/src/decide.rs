@@ -54,6 +54,7 @@ impl Engine {
         {
             self.done(at, out);
         }
+        self.learn_from_waiting(at, state);
         let step = self.plan(at, state);
         if self.nodes.get(at).is_some_and(|node| node.running.is_some()) {
             match self.still_right(at, state, step) {
@@ -123,6 +124,16 @@ impl Engine {
         }
     }
 
+    /// How long that took for which a node has waited, and which has come by itself.
+    fn learn_from_waiting(&mut self, at: u32, state: State) {
+        let Some(node) = self.nodes.get(at) else { return };
+        let Standing::Happens(id) = node.standing else { return };
+        if self.set.done(id, state) {
+            let (took, cost) = (self.now.since(node.since), self.set.mutation(id).cost);
+            self.learned.done(node.kind, id, took, cost);
+        }
+    }
+
     /// How a node stands when its next step is not ours to take.
     pub(crate) fn is_anothers(&self, id: MutationId) -> Option<Standing> {
         match (self.set.mutation(id).context, self.settings.role) {
@@ -130,6 +141,7 @@ impl Engine {
                 Some(Standing::WaitsForNode(id))
             }
             (Context::Child, Role::Node) => Some(Standing::WaitsForParent(id)),
+            (Context::Itself, _) => Some(Standing::Happens(id)),
             _ => None,
         }
     }

@@ -126,6 +126,9 @@ impl Engine {
             Standing::Running(_) => self.running_status(node)?,
             Standing::WaitsForNode(id) => Status::WaitsForNode { mutation: self.name(id) },
             Standing::WaitsForParent(id) => Status::WaitsForParent { mutation: self.name(id) },
+            Standing::Happens(id) => {
+                Status::Happens { mutation: self.name(id), waits_for: self.awaited(node, id) }
+            }
             Standing::Held(id) => {
                 Status::Held { mutation: self.name(id), mark: marks.hold.unwrap_or_else(nobody) }
             }
@@ -171,10 +174,10 @@ impl Engine {
         })
     }
 
-    fn running_status(&self, node: &Node) -> Option<Status> {
-        let running = node.running.as_ref()?;
-        let mutation = self.set.mutation(running.mutation);
-        let waits_for = mutation.effects.iter().filter_map(|effect| {
+    /// What has to be discovered for a step to be done.
+    fn awaited(&self, node: &Node, id: MutationId) -> Vec<Want> {
+        let effects = self.set.mutation(id).effects.iter();
+        let wants = effects.filter_map(|effect| {
             let is = self.set.variable(effect.variable.as_str())?.value(node.state);
             (*is != effect.to).then(|| Want {
                 variable: effect.variable.clone(),
@@ -183,11 +186,17 @@ impl Engine {
                 is: Arc::clone(is),
             })
         });
+        wants.collect()
+    }
+
+    fn running_status(&self, node: &Node) -> Option<Status> {
+        let running = node.running.as_ref()?;
+        let mutation = self.set.mutation(running.mutation);
         Some(Status::Running {
             mutation: Arc::clone(&mutation.name),
             module: Arc::clone(&mutation.module),
             attempt: running.attempt,
-            waits_for: waits_for.collect(),
+            waits_for: self.awaited(node, running.mutation),
             deadline: running.deadline,
             answered: running.answered,
         })
@@ -218,7 +227,11 @@ impl Engine {
     /// The way from here, with the times at which its steps are expected.
     fn way(&mut self, at: u32, now: Millis, status: &Status) -> Vec<Expected> {
         let Some(node) = self.nodes.get(at) else { return Vec::new() };
-        let under_way = node.running.as_ref().map(|running| (running.mutation, running.began));
+        let under_way = match (&node.running, node.standing) {
+            (Some(running), _) => Some((running.mutation, running.began)),
+            (None, Standing::Happens(id)) => Some((id, node.since)),
+            _ => None,
+        };
         let begins = match node.standing {
             Standing::BackOff(id) => node.trouble(id).and_then(|trouble| trouble.retry_at),
             Standing::Settling(_) => self.settles_until(node.lost_at),

@@ -128,9 +128,14 @@ impl<'a> Forecast<'a> {
             self.done[at as usize] = Some(self.now.0);
             return;
         };
-        // What a node takes for itself, disrupting nobody, is not held up by anybody.
+        // What a node takes for itself, disrupting nobody, is not held up by anybody; nor what comes by itself.
         let mutation = self.set.mutation(id);
-        let gates = if mutation.context == Context::Node && !mutation.disruptive {
+        let is_free = match mutation.context {
+            Context::Node => !mutation.disruptive,
+            Context::Itself => true,
+            Context::Child | Context::Any => false,
+        };
+        let gates = if is_free {
             Ok(Box::default())
         } else {
             let (counted, ticket) = (&going.membership.counted[..], place.map(|p| p.ticket));

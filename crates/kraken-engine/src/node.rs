@@ -99,6 +99,7 @@ pub(crate) enum Standing {
     Running(MutationId),
     WaitsForNode(MutationId),
     WaitsForParent(MutationId),
+    Happens(MutationId),
     Held(MutationId),
     Frozen(MutationId),
     Stale(MutationId),
@@ -118,7 +119,7 @@ pub(crate) enum Standing {
 pub(crate) const STANDINGS: usize = NAMES.len();
 
 /// Their names, in the order of [`Standing::kind`].
-pub(crate) const NAMES: [&str; 18] = [
+pub(crate) const NAMES: [&str; 19] = [
     "loading",
     "converged",
     "running",
@@ -137,6 +138,7 @@ pub(crate) const NAMES: [&str; 18] = [
     "doubtful",
     "unpermitted",
     "resting",
+    "happens",
 ];
 
 impl Standing {
@@ -161,6 +163,7 @@ impl Standing {
             Self::Doubtful(_) => 15,
             Self::Unpermitted(_) => 16,
             Self::Resting(_) => 17,
+            Self::Happens(_) => 18,
         }
     }
 
@@ -179,6 +182,7 @@ impl Standing {
             Self::Running(_) => Self::Running,
             Self::WaitsForNode(_) => Self::WaitsForNode,
             Self::WaitsForParent(_) => Self::WaitsForParent,
+            Self::Happens(_) => Self::Happens,
             Self::Held(_) => Self::Held,
             Self::Frozen(_) => Self::Frozen,
             Self::Stale(_) => Self::Stale,
@@ -207,6 +211,7 @@ impl Standing {
             Self::Running(id)
             | Self::WaitsForNode(id)
             | Self::WaitsForParent(id)
+            | Self::Happens(id)
             | Self::Held(id)
             | Self::Frozen(id)
             | Self::Stale(id)

@@ -40,6 +40,13 @@ pub enum Status {
         /// The step.
         mutation: Arc<str>,
     },
+    /// What comes next comes by itself.
+    Happens {
+        /// As what it is known.
+        mutation: Arc<str>,
+        /// What has to be discovered.
+        waits_for: Vec<Want>,
+    },
     /// An operator holds the node.
     Held {
         /// The step that would be next.
@@ -266,6 +273,10 @@ impl fmt::Display for Sentence<'_> {
             Status::WaitsForParent { mutation } => {
                 write!(f, "waits for its parent to take {mutation}")
             }
+            Status::Happens { mutation, waits_for } => {
+                let waits_for = joined(waits_for, ", ");
+                write!(f, "waits for {waits_for}, which comes by itself ({mutation})")
+            }
             Status::Held { mutation, mark } => {
                 write!(f, "is held by {mark}; {mutation} would be next: release it to go on")
             }
@@ -427,6 +438,7 @@ impl fmt::Display for Expected {
             Context::Node => "the node itself",
             Context::Child => "its parent",
             Context::Any => "whoever is first",
+            Context::Itself => "itself",
         };
         let disruptive = if self.disruptive { ", disruptive" } else { "" };
         write!(f, "{} by {by} ({}{disruptive})", self.mutation, joined(&self.effects, ", "))

@@ -72,16 +72,36 @@ impl Step {
         mutation.retry = retry(body, &path, report);
         mutation.disruptive =
             report.value(body, &path, "disruptive", "true or false").unwrap_or(false);
+        let comes_by_itself = body.get("context").and_then(Node::text) == Some("itself");
+        let program = match comes_by_itself {
+            true => {
+                mutation.context = Context::Itself;
+                nothing_to_do(body, &path, report);
+                None
+            }
+            false => Self::program(body, &path, at, place, report),
+        };
+        (!mutation.effects.is_empty()).then_some(Self { mutation, program, is_look: false })
+    }
+
+    /// What carries a step out.
+    fn program(
+        body: &Node,
+        path: &str,
+        at: Pos,
+        place: &Place<'_>,
+        report: &mut Report,
+    ) -> Option<Program> {
         if let Some(context) = body.get("context").filter(|node| node.text() != Some("child")) {
             let what = format!("{path}.context cannot be this");
             let why = "the commands of a file run on the parent, for its children";
-            report.add(context.at, &path, what, why, "leave it out, or write child");
+            report.add(context.at, path, what, why, "leave it out, or write child or itself");
         }
-        let program = Program::read(body, &path, place.dir, report);
+        let program = Program::read(body, path, place.dir, report);
         if let Some(_program) = program.as_ref().filter(|_| !place.needs_command) {
             let what = format!("{path} has a command");
             let why = "the module is a process of its own, which takes its steps";
-            report.add(at, &path, what, why, "leave it out, or leave out serve");
+            report.add(at, path, what, why, "leave it out, or leave out serve");
         }
         if program.is_none()
             && place.needs_command
@@ -91,13 +111,24 @@ impl Step {
             let why = "something has to be run for it";
             report.add(
                 at,
-                &path,
+                path,
                 format!("{path}.command is missing"),
                 why,
                 "add command: [program]",
             );
         }
-        (!mutation.effects.is_empty()).then_some(Self { mutation, program, is_look: false })
+        program
+    }
+}
+
+/// What comes by itself is not carried out, tried again, or given up.
+fn nothing_to_do(body: &Node, path: &str, report: &mut Report) {
+    for key in ["command", "shell", "timeout", "on_timeout", "retry", "disruptive"] {
+        if let Some(node) = body.get(key) {
+            let what = format!("{path}.{key} cannot be said of what comes by itself");
+            let why = "nobody carries it out, so nobody can fail or be held back";
+            report.add(node.at, path, what, why, format!("leave out {key}, or context"));
+        }
     }
 }
 

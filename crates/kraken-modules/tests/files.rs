@@ -99,6 +99,7 @@ mutations:
     requires: [lokc = OPEN, lock]
     context: self
   open: { moves: { lock: [SHUT, OPEN] }, command: [nothing-of-this-name] }
+  rust: { moves: { lock: [OPEN, SHUT] }, context: itself, timeout: 1h }
 guards:
   image.swop: { requires: [lock = SHUT] }
 ";
@@ -121,7 +122,8 @@ guards:
         ("b.yaml:19:16: \"lokc = OPEN\" is no guard", "nothing is called lokc"),
         ("b.yaml:20:14: mutations.shut.context cannot be this", "run on the parent"),
         ("b.yaml:21:51: nothing-of-this-name cannot be run", "it is not in PATH"),
-        ("b.yaml:23:3: unknown key \"image.swop\"", "did you mean \"image.swap\"?"),
+        ("b.yaml:22:68: mutations.rust.timeout cannot be said", "nobody carries it out"),
+        ("b.yaml:24:3: unknown key \"image.swop\"", "did you mean \"image.swap\"?"),
         ("c.yaml:1:9: this is not YAML", "unclosed bracket"),
     ];
     let all = said.join("\n");

@@ -1,6 +1,6 @@
 //! From declarations to masks: what [`ModuleSet::new`] does, and what it refuses.
 
-use crate::mutation::{Effect, Guard, Mutation, Test};
+use crate::mutation::{Context, Effect, Guard, Mutation, Test};
 use crate::set::{
     Among, Bits, Compiled, Condition, ModuleSet, MutationId, Step, VarId, Variable, Watched,
 };
@@ -202,10 +202,8 @@ impl ModuleSet {
             problems.push(Problem::Twice(name));
         }
         // Whoever works on a node loses it either way.
-        let mutation = match self.takes_out_of_use(&mutation) {
-            true => mutation.disruptive(),
-            false => mutation,
-        };
+        let takes_out = self.takes_out_of_use(&mutation) && mutation.context != Context::Itself;
+        let mutation = if takes_out { mutation.disruptive() } else { mutation };
         let mutation = Arc::new(mutation);
         self.steps.push(Step { mutation, from, outcomes, conditions, group: 0 });
     }

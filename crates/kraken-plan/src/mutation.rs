@@ -96,6 +96,8 @@ pub enum Context {
     Child,
     /// Whichever engine sees it first: both may, so it must be harmless twice.
     Any,
+    /// Nobody: it comes by itself, sooner or later, and is waited for. Nothing can hold it back.
+    Itself,
 }
 
 /// What the state falls to when a mutation does not come to its end in time.
@@ -318,6 +320,7 @@ impl fmt::Display for Context {
             Self::Node => "self",
             Self::Child => "child",
             Self::Any => "any",
+            Self::Itself => "itself",
         })
     }
 }

@@ -130,3 +130,82 @@ fn two_never_work_on_the_same_group() {
     let out = bench.pass(seconds(10));
     assert_eq!(dispatched(&bench.set, &out), Vec::<String>::new());
 }
+
+/// Firmware that is flashed when the node is drained, which takes as long as jobs run; and a lamp.
+fn drained_by_itself() -> (Arc<Registry>, Arc<ModuleSet>) {
+    let field = |path, values: &[&str]| Field::variable(path, values, "a part").unwrap();
+    let fields = vec![
+        field("drained", &["UNKNOWN", "NO", "GOING", "YES"]).unavailable_with(&["GOING", "YES"]),
+        field("firmware", &["UNKNOWN", "OLD", "NEW"]),
+        field("lamp", &["UNKNOWN", "OFF", "ON"]),
+    ];
+    let registry = Registry::new(vec![Schema { name: "test".into(), fields }]).unwrap();
+    let step = |module, name, context, variable: &str, from: &str, to: &str| {
+        Mutation::new(module, name, context).moves(variable, from, to).retry(RETRY)
+    };
+    let flash = step("firmware", "flash", Context::Child, "firmware", "OLD", "NEW");
+    let mutations = vec![
+        step("drain", "begin", Context::Child, "drained", "NO", "GOING"),
+        step("drain", "wait", Context::Itself, "drained", "GOING", "YES").cost(seconds(60)),
+        step("drain", "end", Context::Child, "drained", "YES", "NO"),
+        flash.requires(Guard::is("drained", "YES")).disruptive(),
+        step("lamp", "on", Context::Child, "lamp", "OFF", "ON"),
+    ];
+    let set = ModuleSet::new(&registry, mutations).unwrap();
+    (Arc::new(registry), Arc::new(set))
+}
+
+#[test]
+fn what_comes_by_itself_is_waited_for_while_everything_else_goes_on() {
+    let mut bench = Bench::new(Settings::default());
+    bench.goes_over(drained_by_itself());
+    let cfg = || doc(&[("drained", "NO"), ("firmware", "NEW"), ("lamp", "ON")]);
+    bench.configure("n1", cfg());
+    bench.discover("n1", &[("drained", "NO"), ("firmware", "OLD"), ("lamp", "OFF")]);
+    let out = bench.tick();
+    assert_eq!(dispatched(&bench.set, &out), ["n1 drain.begin"]);
+    let out = bench.discover("n1", &[("drained", "GOING")]);
+    assert_eq!(dispatched(&bench.set, &out), ["n1 lamp.on"]);
+    bench.discover("n1", &[("lamp", "ON")]);
+    assert_eq!(bench.status("n1"), "happens");
+    let text = bench.explain("n1").to_string();
+    let why = "n1: waits for drained = YES (is GOING), which comes by itself (drain.wait)";
+    assert_eq!(text.lines().next(), Some(why));
+    // A limit of time there is none, and nothing is done about it.
+    let out = bench.pass(seconds(100_000));
+    assert_eq!((out, bench.status("n1")), (vec![], "happens"));
+    let out = bench.discover("n1", &[("drained", "YES")]);
+    assert_eq!(dispatched(&bench.set, &out), ["n1 firmware.flash"]);
+}
+
+#[test]
+fn how_long_what_comes_by_itself_takes_is_learned() {
+    let mut bench = Bench::new(Settings::default());
+    bench.goes_over(drained_by_itself());
+    bench.tick();
+    let begin = |bench: &mut Bench, name| {
+        bench.configure(name, doc(&[("drained", "NO"), ("firmware", "NEW")]));
+        bench.discover(name, &[("drained", "GOING"), ("firmware", "OLD")]);
+    };
+    for name in ["n1", "n2", "n3", "n4"] {
+        begin(&mut bench, name);
+        bench.pass(seconds(1_000));
+        bench.discover(name, &[("drained", "YES")]);
+    }
+    begin(&mut bench, "n5");
+    let next = bench.explain("n5").next;
+    assert_eq!((&*next[0].mutation, next[0].takes_ms), ("drain.wait", 1_000_000));
+}
+
+#[test]
+fn who_changes_his_mind_need_not_wait_for_what_comes_by_itself() {
+    let mut bench = Bench::new(Settings::default());
+    bench.goes_over(drained_by_itself());
+    bench.configure("n1", doc(&[("drained", "NO"), ("firmware", "NEW")]));
+    bench.discover("n1", &[("drained", "GOING"), ("firmware", "OLD")]);
+    bench.tick();
+    assert_eq!(bench.status("n1"), "happens");
+    bench.configure("n1", doc(&[("drained", "YES"), ("lamp", "ON")]));
+    let out = bench.discover("n1", &[("lamp", "OFF")]);
+    assert_eq!(dispatched(&bench.set, &out), ["n1 lamp.on"]);
+}
