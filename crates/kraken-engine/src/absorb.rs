@@ -26,6 +26,8 @@ struct Sifted {
     state: Option<State>,
     /// Facts that guards look at have changed.
     are_facts_new: bool,
+    /// A node that may have been made unavailable was looked at.
+    is_steadied: bool,
     /// Something stale or in doubt was confirmed.
     is_confirmed: bool,
     /// Something from before a restart was.
@@ -163,6 +165,9 @@ impl Engine {
         let said = Said { state, are_facts_new, by: Arc::clone(&by), cause: None };
         self.absorb(at, changes, said, out);
         self.judge_use(at, &by, out);
+        if sifted.is_steadied {
+            self.recount(at);
+        }
         if is_found_lost {
             self.found_lost(at);
         }
@@ -218,7 +223,9 @@ impl Engine {
             if is_from_outside && node.doubt != 0 {
                 let mask = set.variable(path).map_or(0, kraken_plan::Variable::mask);
                 sifted.is_confirmed |= node.doubt & mask != 0;
+                sifted.is_steadied |= node.shaken & mask != 0;
                 node.doubt &= !mask;
+                node.shaken &= !mask;
             }
             if node.dsc.get(path) == change.value.as_ref() {
                 return false;
@@ -330,6 +337,9 @@ impl Engine {
         }
         debug_assert_eq!(node.facts, self.set.facts(&node.cfg, &node.dsc));
         node.state = self.set.forget(said, node.facts);
+        // What is unknown is in no doubt.
+        node.doubt &= self.set.known(node.state);
+        node.shaken &= node.doubt;
         self.recount(at);
         let Some(node) = self.nodes.get_mut(at) else { return Vec::new() };
         if node.state == said {
@@ -344,7 +354,6 @@ impl Engine {
             node.stale &= !bit_of(&self.settings.fresh, path.as_str());
         }
         self.interner.with(|interner| interner.share_shape(&mut node.dsc));
-        node.doubt &= self.set.known(node.state);
         forgotten
     }
 

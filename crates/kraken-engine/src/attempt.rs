@@ -190,10 +190,15 @@ impl Engine {
     /// Ends what is under way without its effects having been seen. It may have had them all the
     /// same, or may have them yet: what was known before is no longer good enough to disrupt anybody.
     fn end_unseen(&mut self, at: u32, out: &mut Vec<Output>) -> Option<Box<Running>> {
-        let running = self.end(at, out)?;
         let node = self.nodes.get_mut(at)?;
-        node.doubt |= self.set.doubted_after(running.mutation) & self.set.known(node.state);
-        Some(running)
+        let mutation = node.running.as_ref()?.mutation;
+        let doubted = self.set.doubted_after(mutation) & self.set.known(node.state);
+        node.doubt |= doubted;
+        if self.set.mutation(mutation).disruptive {
+            // Before its places are given back: another node would be taken at once.
+            node.shaken |= doubted;
+        }
+        self.end(at, out)
     }
 
     /// Remembers a failure: the mutation gets dearer on this node, so that another way is taken if

@@ -60,8 +60,10 @@ impl Engine {
         let Some(node) = self.nodes.get_mut(at) else { return };
         let Some(membership) = &mut node.membership else { return };
         let running = node.running.as_ref().map(|running| running.mutation);
-        let availability = &self.settings.availability;
-        membership.recount(&self.set, availability, node.state, running, &mut self.gates);
+        let Self { set, settings, gates, .. } = self;
+        let is_available =
+            node.shaken == 0 && membership.is_available(set, &settings.availability, node.state);
+        membership.recount(is_available, running, gates);
     }
 
     /// Counts a node no longer.
@@ -91,17 +93,23 @@ impl Membership {
         self.gates = after;
     }
 
-    /// Counts a node as unavailable where it is, with the step that is under way on it.
-    pub(crate) fn recount(
-        &mut self,
+    /// Whether a node in a state is available.
+    pub(crate) fn is_available(
+        &self,
         set: &ModuleSet,
         availability: &Availability,
         state: State,
+    ) -> bool {
+        availability.has(set, state, self.goal) && !set.is_out_of_use(state, self.wished)
+    }
+
+    /// Counts a node as unavailable where it is, with the step that is under way on it.
+    pub(crate) fn recount(
+        &mut self,
+        is_available: bool,
         running: Option<MutationId>,
         gates: &mut Gates,
     ) {
-        let is_available =
-            availability.has(set, state, self.goal) && !set.is_out_of_use(state, self.wished);
         let counts = |gate: &&u32| {
             !is_available || running.is_some_and(|mutation| gates.is_about(**gate, mutation))
         };

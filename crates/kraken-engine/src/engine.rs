@@ -5,7 +5,7 @@ use crate::common::{Common, Sharing};
 use crate::experience::Learned;
 use crate::gates::Gates;
 use crate::interner::Interner;
-use crate::node::{NAMES, Node, STANDINGS};
+use crate::node::{NAMES, Node, STANDINGS, Standing};
 use crate::storm::Losses;
 use crate::table::Table;
 use crate::timers::{Timer, Timers};
@@ -295,7 +295,7 @@ impl Engine {
 
     /// What else could be done while the next step of a node has to wait: what leads on as well, in any order, and the
     /// first steps of the groups of variables that have nothing to do with it. With a step that is somebody else's to take,
-    /// its group is left alone: two would work on the same.
+    /// its group is left alone: two would work on the same. At what comes by itself nobody works.
     pub(crate) fn other_steps(
         &mut self,
         at: u32,
@@ -304,7 +304,9 @@ impl Engine {
     ) -> Vec<MutationId> {
         let policy = self.policy(at);
         let firsts = self.policies.with(|policies| policies.others(policy, state));
-        let ours = std::iter::once(next).chain(firsts).filter(|id| self.is_anothers(*id).is_none());
+        let is_free =
+            |id: &MutationId| matches!(self.is_anothers(*id), None | Some(Standing::Happens(_)));
+        let ours = std::iter::once(next).chain(firsts).filter(is_free);
         let ours: Vec<MutationId> = ours.collect();
         let with_ties = ours.into_iter().flat_map(|id| {
             let as_good = self.policies.with(|policies| policies.as_good(policy, state, id));

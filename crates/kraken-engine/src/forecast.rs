@@ -178,7 +178,8 @@ impl<'a> Forecast<'a> {
     fn recount(&mut self, at: u32) {
         let (walker, going) = (&self.walkers[at as usize], &mut self.going[at as usize]);
         let running = going.running.is_some().then(|| walker.path[going.taken].0);
-        let availability = self.availability;
-        going.membership.recount(self.set, availability, walker.state, running, &mut self.gates);
+        let Going { membership, .. } = going;
+        let is_available = membership.is_available(self.set, self.availability, walker.state);
+        membership.recount(is_available, running, &mut self.gates);
     }
 }

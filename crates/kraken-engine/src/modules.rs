@@ -44,6 +44,7 @@ impl Numbers<'_> {
             running.mutation = self.of(running.mutation).unwrap_or(running.mutation);
         }
         node.doubt = self.bits(node.doubt);
+        node.shaken = self.bits(node.shaken);
         node.policy = PolicyId::NONE;
         // Counted anew, at other gates.
         node.membership = None;

@@ -31,6 +31,9 @@ pub(crate) struct Node {
     /// The variables that an attempt may have moved unseen, as bits of the state: known, but not
     /// looked at since.
     pub(crate) doubt: u128,
+    /// Of these those that a disruptive attempt may have moved: as long as nobody has looked, the node may be
+    /// unavailable, whatever is known of it.
+    pub(crate) shaken: u128,
     /// How many attempts there were.
     pub(crate) attempts: u32,
     pub(crate) running: Option<Box<Running>>,
@@ -250,6 +253,7 @@ impl Node {
             since: now,
             stale: 0,
             doubt: 0,
+            shaken: 0,
             attempts,
             running: None,
             troubles: None,

@@ -87,7 +87,8 @@ pub struct Limit {
     pub spacing: Duration,
     /// So many of its nodes may be unavailable: not as cfg wants them in
     /// [`Settings::availability`], for whatever reason, out of use by what a module declares
-    /// ([`Field::unavailable`](kraken_model::Field::unavailable)), or with one of these steps under way. A step
+    /// ([`Field::unavailable`](kraken_model::Field::unavailable)), or with one of these steps under way or ended
+    /// before its effects were seen. A step
     /// for a node that is unavailable anyway takes nothing away and does not wait for this.
     pub unavailable: Option<Share>,
 }

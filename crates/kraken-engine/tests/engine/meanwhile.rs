@@ -209,3 +209,32 @@ fn who_changes_his_mind_need_not_wait_for_what_comes_by_itself() {
     let out = bench.discover("n1", &[("lamp", "OFF")]);
     assert_eq!(dispatched(&bench.set, &out), ["n1 lamp.on"]);
 }
+
+#[test]
+fn who_loses_what_else_is_needed_gets_it_back_before_what_comes_by_itself_has_come() {
+    let field = |path, values: &[&str]| Field::variable(path, values, "a part").unwrap();
+    let fields = vec![
+        field("drained", &["UNKNOWN", "GOING", "YES"]),
+        field("power", &["UNKNOWN", "OFF", "ON"]),
+        field("whole", &["UNKNOWN", "OLD", "NEW"]),
+    ];
+    let registry = Registry::new(vec![Schema { name: "test".into(), fields }]).unwrap();
+    let step = |module, context, variable: &str, from: &str, to: &str| {
+        Mutation::new(module, "go", context).moves(variable, from, to).retry(RETRY)
+    };
+    let swap = step("whole", Context::Child, "whole", "OLD", "NEW");
+    let mutations = vec![
+        step("drain", Context::Itself, "drained", "GOING", "YES").cost(seconds(3_600)),
+        step("power", Context::Child, "power", "OFF", "ON"),
+        swap.requires(Guard::is("drained", "YES")).requires(Guard::is("power", "ON")),
+    ];
+    let set = Arc::new(ModuleSet::new(&registry, mutations).unwrap());
+    let mut bench = Bench::new(Settings::default());
+    bench.goes_over((Arc::new(registry), set));
+    bench.configure("n1", doc(&[("whole", "NEW")]));
+    bench.discover("n1", &[("drained", "GOING"), ("power", "ON"), ("whole", "OLD")]);
+    bench.tick();
+    assert_eq!(bench.status("n1"), "happens");
+    let out = bench.discover("n1", &[("power", "OFF")]);
+    assert_eq!(dispatched(&bench.set, &out), ["n1 power.go"]);
+}

@@ -14,7 +14,9 @@ fn scheduled() -> (Arc<Registry>, Arc<ModuleSet>) {
     let fields = vec![drained.unavailable_with(&["YES"]), firmware];
     let registry = Registry::new(vec![Schema { name: "test".into(), fields }]).unwrap();
     let step = |module, name, variable: &str, from: &str, to: &str| {
-        Mutation::new(module, name, Context::Child).moves(variable, from, to).retry(RETRY)
+        let mut step = Mutation::new(module, name, Context::Child).moves(variable, from, to);
+        step.looks_after = true;
+        step.retry(RETRY)
     };
     let mutations = vec![
         step("drain", "look", "drained", "UNKNOWN", "NO").or_finds("YES"),
@@ -96,4 +98,26 @@ fn nothing_is_drained_for_what_is_frozen() {
     bench.command(Command::Freeze { node: None, terms: Terms::default() });
     let out = bench.configure("n1", doc(&[("drained", "NO"), ("firmware", "OLD")]));
     assert_eq!(dispatched(&bench.set, &out), ["n1 drain.fill"], "back in use it comes at any time");
+}
+
+#[test]
+fn who_may_have_been_drained_by_an_attempt_that_failed_counts_until_somebody_has_looked() {
+    let one = Limit::unavailable(Share::Count(1), Scope::Disruptive);
+    let mut bench = in_use(vec![one], &["n1", "n2", "n3"]);
+    let order = orders(&bench.tick()).remove(0);
+    let out = bench.fails(&order, "drained, and no word came back", false);
+    assert_eq!((dispatched(&bench.set, &out), bench.status("n1")), (vec![], "doubtful"));
+    let out = bench.pass(seconds(300));
+    assert_eq!(dispatched(&bench.set, &out), Vec::<String>::new());
+    // It was drained indeed.
+    let out = bench.discover("n1", &[("drained", "YES")]);
+    assert_eq!(dispatched(&bench.set, &out), ["n1 firmware.flash"]);
+    bench.discover("n1", &[("firmware", "NEW")]);
+    bench.discover("n1", &[("drained", "NO")]);
+    // The next one was not: it is available, and its turn is over until it is tried again.
+    let order = orders(&bench.out).remove(0);
+    assert_eq!(order.node, node("n2"));
+    bench.fails(&order, "no such node", false);
+    let out = bench.discover("n2", &[("drained", "NO")]);
+    assert_eq!(dispatched(&bench.set, &out), ["n3 drain.empty"]);
 }
