@@ -1,5 +1,6 @@
 //! Taking in what should be and what was found out.
 
+use crate::node::Outdated;
 use crate::{Cause, Engine, Output, What};
 use kraken_model::{Change, Document, Invalid, Millis, NodeId, Path, Side, diff};
 use kraken_plan::{PolicyId, State, Watched};
@@ -56,6 +57,9 @@ impl Engine {
             return;
         }
         let before = node.state;
+        if let Some(running) = &mut node.running {
+            running.outdated = Outdated::Unseen;
+        }
         node.cfg = self.interner.with(|interner| interner.document(cfg));
         node.goal = self.set.goal(&node.cfg);
         node.kind = self.learned.kind(&node.cfg, &node.dsc);
@@ -226,6 +230,14 @@ impl Engine {
                 sifted.is_steadied |= node.shaken & mask != 0;
                 node.doubt &= !mask;
                 node.shaken &= !mask;
+            }
+            if let Some(running) = &mut node.running
+                && is_from_outside
+                && running.outdated == Outdated::Unseen
+                && set.mutation(running.mutation).does_move(&change.path)
+            {
+                running.outdated = Outdated::Seen;
+                sifted.is_confirmed = true;
             }
             if node.dsc.get(path) == change.value.as_ref() {
                 return false;

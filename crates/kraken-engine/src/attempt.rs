@@ -1,7 +1,7 @@
 //! One attempt at one step: how it begins, and the four ways in which it ends.
 
 use crate::backoff::{Trouble, pause};
-use crate::node::{LastDone, Running, Troubles};
+use crate::node::{LastDone, Outdated, Running, Troubles};
 use crate::{Cause, DispatchId, Engine, Failure, Order, Output, What};
 use kraken_model::{Change, Millis};
 use kraken_plan::{MutationId, PolicyId};
@@ -30,7 +30,9 @@ impl Engine {
         let Some(node) = self.nodes.get_mut(at) else { return deadline };
         node.attempts = node.attempts.wrapping_add(1);
         let attempt = node.attempts;
-        let running = Running { mutation, attempt, began, deadline, answered: false, gates };
+        let outdated = Outdated::No;
+        let running =
+            Running { mutation, attempt, began, deadline, answered: false, outdated, gates };
         node.running = Some(Box::new(running));
         self.in_flight += 1;
         self.counters.dispatched += 1;
@@ -101,7 +103,12 @@ impl Engine {
         match (result, self.under_way(id)) {
             (_, None) => self.counters.late_answers += 1,
             (Err(failure), Some((at, _))) => self.failed(at, failure, out),
-            (Ok(()), Some((_, running))) => running.answered = true,
+            (Ok(()), Some((at, running))) => {
+                running.answered = true;
+                if running.outdated != Outdated::No {
+                    self.reconsider(at, out);
+                }
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! What to do about a node next.
 
 use crate::gates::{Candidate, Place};
-use crate::node::{Node, Standing};
+use crate::node::{Node, Outdated, Standing};
 use crate::status::{Failed, Want};
 use crate::{Engine, Output, Role, What};
 use kraken_model::{Document, Millis, Path, Value};
@@ -58,7 +58,8 @@ impl Engine {
         let step = self.plan(at, state);
         if self.nodes.get(at).is_some_and(|node| node.running.is_some()) {
             match self.still_right(at, state, step) {
-                Ok(()) => return,
+                Ok(()) if !self.is_done_in_vain(at) => return,
+                Ok(()) => self.interrupt(at, "it was done for a cfg that counts no more", out),
                 Err(reason) => self.interrupt(at, reason, out),
             }
         }
@@ -305,6 +306,13 @@ impl Engine {
             })
         });
         wants.collect()
+    }
+
+    /// Whether the module says that it did its part, what it moves was looked at since the cfg has changed, and is not
+    /// so: it did what was wanted before.
+    fn is_done_in_vain(&self, at: u32) -> bool {
+        let running = self.nodes.get(at).and_then(|node| node.running.as_ref());
+        running.is_some_and(|running| running.answered && running.outdated == Outdated::Seen)
     }
 
     /// Whether what is under way should go on: it is still what the policy says, or it still

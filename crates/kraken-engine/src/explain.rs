@@ -6,7 +6,7 @@ use crate::outlook::millis;
 use crate::status::{Failed, For, In, Sentence, Status, Want, joined, opening};
 use crate::{Engine, Experience, Mark, MarkKind, Marks};
 use kraken_model::{Millis, NodeId, Path};
-use kraken_plan::{Context, Costs, MutationId, Obstacle, explain};
+use kraken_plan::{Context, Costs, MutationId, Obstacle, State, explain};
 use serde::Serialize;
 use std::fmt;
 use std::sync::Arc;
@@ -27,6 +27,9 @@ pub struct Explanation {
     pub missing: Vec<Want>,
     /// The steps from here, the one that is under way first.
     pub next: Vec<Expected>,
+    /// Why these do not lead to all that it should be, for a person; in a plan too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stops: Option<String>,
     /// What failed on this node.
     pub failures: Vec<FailureView>,
     /// What is known from before a restart only.
@@ -83,6 +86,7 @@ impl Engine {
         let now = self.now.max(now);
         let status = self.status(at)?;
         let next = self.way(at, now, &status);
+        let stops = (!next.is_empty()).then(|| self.stops(at)).flatten();
         let node = self.nodes.get(at)?;
         let failures = node.troubles.iter().flat_map(|troubles| &troubles.list);
         Some(Explanation {
@@ -92,6 +96,7 @@ impl Engine {
             since: node.since,
             missing: self.missing(node),
             next,
+            stops,
             failures: failures
                 .map(|trouble| FailureView {
                     mutation: self.name(trouble.mutation),
@@ -216,12 +221,37 @@ impl Engine {
     }
 
     fn no_way_status(&self, node: &Node) -> Status {
+        self.no_way_from(node, node.state)
+    }
+
+    fn no_way_from(&self, node: &Node, state: State) -> Status {
         let (blocked_by, missing): (Vec<Obstacle>, _) =
-            match explain(&self.set, node.goal, node.facts, &Costs::declared(), node.state) {
+            match explain(&self.set, node.goal, node.facts, &Costs::declared(), state) {
                 kraken_plan::Explanation::NoWay { blocked_by, missing } => (blocked_by, missing),
                 _ => (Vec::new(), Vec::new()),
             };
         Status::NoWay { blocked_by, missing }
+    }
+
+    /// Why the way of a node does not lead to all that it should be, if so.
+    fn stops(&mut self, at: u32) -> Option<String> {
+        let node = self.nodes.get(at)?;
+        let (state, facts) = (node.state, node.facts);
+        let from = match &node.running {
+            Some(running) => self.set.after(running.mutation, state, facts),
+            None => state,
+        };
+        let path = self.path(at, from);
+        let end = path.iter().fold(from, |state, id| self.set.after(*id, state, facts));
+        let node = self.nodes.get(at)?;
+        if self.set.fulfils(end, node.goal) {
+            return None;
+        }
+        let given_up = node.given_up().next().is_some();
+        let reason = || self.reason_of_quarantine(node);
+        let status = self.no_way_from(node, end);
+        let no_way = Sentence { status: &status, now: self.now }.to_string();
+        Some(if given_up { reason() } else { no_way })
     }
 
     /// The way from here, with the times at which its steps are expected.
@@ -340,6 +370,9 @@ impl fmt::Display for Explanation {
                 Some(known) => writeln!(f, " ({known})")?,
                 None => writeln!(f)?,
             }
+        }
+        if let Some(stops) = &self.stops {
+            writeln!(f, "  then {stops}")?;
         }
         for failure in self.failures.iter().filter(|failure| !self.says(failure)) {
             let FailureView { mutation, failures, reason, retry_at } = failure;

@@ -62,8 +62,22 @@ pub(crate) struct Running {
     pub(crate) deadline: Millis,
     /// The module said that it is done. The discovery is still to come.
     pub(crate) answered: bool,
+    /// Whether it was begun for a cfg that counts no more.
+    pub(crate) outdated: Outdated,
     /// The places it takes at limits.
     pub(crate) gates: Box<[u32]>,
+}
+
+/// Whether an attempt is for a cfg that counts no more. What it did may be right for that one only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Outdated {
+    /// The cfg has not changed since.
+    #[default]
+    No,
+    /// It has, and what the step moves was not looked at since.
+    Unseen,
+    /// It has, and what the step moves was looked at since.
+    Seen,
 }
 
 /// The step that was done last on a node, and whether that lasted.

@@ -194,6 +194,12 @@ impl Mutation {
         self
     }
 
+    /// Whether it moves the variable at an address.
+    #[must_use]
+    pub fn does_move(&self, path: &Path) -> bool {
+        self.effects.iter().any(|effect| effect.variable == *path)
+    }
+
     /// How long it is expected to take.
     #[must_use]
     pub fn cost(mut self, cost: Duration) -> Self {

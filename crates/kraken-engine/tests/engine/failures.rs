@@ -200,3 +200,40 @@ fn what_is_done_and_does_not_last_is_done_again_ever_more_seldom() {
     let out = bench.configure("n1", cfg);
     assert_eq!(dispatched(&bench.set, &out), ["n1 image.start"]);
 }
+
+#[test]
+fn what_was_done_for_an_earlier_cfg_is_asked_for_again_as_soon_as_it_is_seen() {
+    let mut bench = Bench::new(Settings::default());
+    bench.goes_over(flashing());
+    bench.configure("n1", doc(&[("adisk", "NEW")]));
+    bench.discover("n1", &[("adisk", "OLD")]);
+    let first = orders(&bench.tick()).remove(0);
+    // Other firmware is wanted in the middle of it; what it has by then is none of both.
+    bench.configure("n1", doc(&[("adisk", "NEW"), ("facts.firmware", "2")]));
+    assert_eq!(bench.discover("n1", &[("adisk", "OLD")]), []);
+    let out = bench.input(Input::Finished { id: first.id, result: Ok(()) });
+    let interrupted = |what: &What| matches!(what, What::Interrupted { reason, .. } if reason.contains("counts no more"));
+    assert!(journal(&out).iter().any(interrupted), "{out:?}");
+    let second = orders(&out).remove(0);
+    assert_eq!(second.cfg.text("facts.firmware"), Some("2"));
+    // This one is for the cfg that counts: it has time until what it did is seen.
+    let out = bench.input(Input::Finished { id: second.id, result: Ok(()) });
+    assert_eq!((out, bench.discover("n1", &[("adisk", "OLD")])), (vec![], vec![]));
+    assert_eq!(bench.status("n1"), "running");
+    bench.discover("n1", &[("adisk", "NEW")]);
+    assert_eq!(bench.status("n1"), "converged");
+}
+
+#[test]
+fn a_change_of_cfg_alone_ends_no_attempt() {
+    let mut bench = Bench::new(Settings::default());
+    bench.goes_over(flashing());
+    bench.configure("n1", doc(&[("adisk", "NEW")]));
+    bench.discover("n1", &[("adisk", "OLD")]);
+    let order = orders(&bench.tick()).remove(0);
+    bench.configure("n1", doc(&[("adisk", "NEW"), ("facts.color", "blue")]));
+    let out = bench.input(Input::Finished { id: order.id, result: Ok(()) });
+    assert_eq!((out, bench.status("n1")), (vec![], "running"), "nobody has looked");
+    bench.discover("n1", &[("adisk", "NEW")]);
+    assert_eq!(bench.status("n1"), "converged");
+}

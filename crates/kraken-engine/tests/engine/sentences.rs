@@ -354,3 +354,19 @@ fn a_node_without_a_way() {
         ],
     );
 }
+
+#[test]
+fn a_way_that_does_not_lead_to_everything_says_where_it_stops_and_why() {
+    let mut bench = Bench::new(Settings::default());
+    bench.goes_over(flashing());
+    bench.configure("n1", doc(&[("phys_state", "ON"), ("adisk", "OLD")]));
+    bench.discover("n1", &[("phys_state", "OFF"), ("adisk", "NEW")]);
+    bench.tick();
+    assert_eq!(bench.status("n1"), "running");
+    let explanation = bench.explain("n1");
+    let text = explanation.to_string();
+    assert!(text.contains("\n  then nothing leads from here to adisk: NEW -> OLD\n"), "{text}");
+    assert!(explanation.stops.is_some_and(|stops| stops.contains("adisk")));
+    bench.configure("n1", doc(&[("phys_state", "ON")]));
+    assert_eq!(bench.explain("n1").stops, None);
+}
