@@ -12,6 +12,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// How many nodes an explanation names at most.
+const MOST_NAMES: usize = 8;
+
 /// What the engine does about a node, or why it does nothing, and what comes next.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Explanation {
@@ -208,13 +211,24 @@ impl Engine {
     }
 
     fn queued_status(&self, node: &Node, id: MutationId) -> Option<Status> {
-        let queue = self.gates.describe(node.place?)?;
+        let place = node.place?;
+        let queue = self.gates.describe(place)?;
+        let counts = |node: &&Node| {
+            node.membership.as_ref().is_some_and(|m| m.counted.contains(&place.gate))
+        };
+        let away: Vec<&Node> = match queue.unavailable {
+            Some(_) => self.nodes.iter().filter(counts).collect(),
+            None => Vec::new(),
+        };
+        let given_up = away.iter().filter(|node| node.standing == Standing::Quarantined).count();
         Some(Status::Queued {
             mutation: self.name(id),
             limit: queue.limit,
             in_flight: queue.in_flight,
             at_most: queue.at_most,
             unavailable: queue.unavailable,
+            away: away.into_iter().take(MOST_NAMES).map(|node| node.id.clone()).collect(),
+            given_up,
             not_before: (queue.opens_at > self.now).then_some(queue.opens_at),
             before: queue.before,
         })

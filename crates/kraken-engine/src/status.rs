@@ -1,7 +1,7 @@
 //! What the engine does about a node, or why it does nothing: that is data too.
 
 use crate::{Expected, Mark};
-use kraken_model::{Millis, Path};
+use kraken_model::{Millis, NodeId, Path};
 use kraken_plan::{Context, Obstacle};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -129,6 +129,12 @@ pub enum Status {
         at_most: Option<u32>,
         /// How many nodes are unavailable, where that is what is limited.
         unavailable: Option<Unavailable>,
+        /// Some of these.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        away: Vec<NodeId>,
+        /// How many of these were given up: somebody has to see to them.
+        #[serde(skip_serializing_if = "is_zero")]
+        given_up: usize,
         /// Not before then.
         not_before: Option<Millis>,
         /// How many wait there before this one.
@@ -171,6 +177,11 @@ impl Status {
         let is_at_rest = matches!(self, Self::Loading | Self::Converged | Self::Running { .. });
         (!is_at_rest).then(|| Sentence { status: self, now }.to_string())
     }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 /// How many nodes are unavailable, and how many may be.
@@ -342,15 +353,28 @@ impl fmt::Display for Sentence<'_> {
 
 impl Sentence<'_> {
     fn queued(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Status::Queued { mutation, limit, in_flight, at_most, unavailable, not_before, before } =
-            self.status
+        let Status::Queued { mutation, limit, in_flight, at_most, unavailable, .. } = self.status
         else {
+            return Ok(());
+        };
+        let Status::Queued { away, given_up, not_before, before, .. } = self.status else {
             return Ok(());
         };
         write!(f, "{mutation} waits for a limit on {limit}: ")?;
         match (unavailable, at_most) {
             (Some(Unavailable { now, of, at_most }), _) => {
-                write!(f, "{now} of {of} nodes are unavailable and at most {at_most} may be")?;
+                write!(f, "{now} of {of} nodes are unavailable")?;
+                let more = (*now as usize).saturating_sub(away.len());
+                let names = joined(away, ", ");
+                match (away.is_empty(), more) {
+                    (true, _) => {}
+                    (false, 0) => write!(f, " ({names})")?,
+                    (false, more) => write!(f, " ({names} and {more} more)")?,
+                }
+                write!(f, " and at most {at_most} may be")?;
+                if *given_up > 0 {
+                    write!(f, "; {given_up} of them given up, which only a person ends")?;
+                }
             }
             (None, Some(at_most)) => write!(f, "{in_flight} of {at_most} under way")?,
             (None, None) => write!(f, "{in_flight} under way")?,

@@ -96,7 +96,7 @@ fn one_per_cent_of_four_nodes_is_one() {
     assert_eq!(dispatched(&bench.set, &out), ["n1 power.off"]);
     let text = bench.explain("n3").to_string();
     let why = "n3: power.off waits for a limit on disruptive steps with location.rack = a: 1 of 4 \
-               nodes are unavailable and at most 1 may be, 1 waits before it";
+               nodes are unavailable (n1) and at most 1 may be, 1 waits before it";
     assert_eq!(text.lines().next(), Some(why));
     let out = bench.discover("n1", &[("phys_state", "OFF")]);
     assert_eq!(dispatched(&bench.set, &out), ["n2 power.off"]);

@@ -2,7 +2,7 @@
 //! what it is done for.
 
 use crate::words::*;
-use kraken_engine::{Command, Limit, Scope, Settings, Share, Terms};
+use kraken_engine::{Command, Failure, Input, Limit, Scope, Settings, Share, Terms};
 use kraken_model::{Document, Field, Registry, Schema};
 use kraken_plan::{Context, Finding, Guard, ModuleSet, Mutation, check};
 use std::sync::Arc;
@@ -65,8 +65,8 @@ fn no_more_nodes_are_drained_than_may_be_unavailable() {
     let out = bench.discover("n1", &[("drained", "YES")]);
     assert_eq!(dispatched(&bench.set, &out), ["n1 firmware.flash"], "n2 waits");
     let text = bench.explain("n2").to_string();
-    let why = "n2: drain.empty waits for a limit on disruptive steps: 1 of 2 nodes are unavailable and \
-               at most 1 may be, it is next";
+    let why = "n2: drain.empty waits for a limit on disruptive steps: 1 of 2 nodes are unavailable (n1) \
+               and at most 1 may be, it is next";
     assert_eq!(text.lines().next(), Some(why));
     let out = bench.discover("n1", &[("firmware", "NEW")]);
     assert_eq!(dispatched(&bench.set, &out), ["n1 drain.fill"], "n1 is still drained");
@@ -120,4 +120,24 @@ fn who_may_have_been_drained_by_an_attempt_that_failed_counts_until_somebody_has
     bench.fails(&order, "no such node", false);
     let out = bench.discover("n2", &[("drained", "NO")]);
     assert_eq!(dispatched(&bench.set, &out), ["n3 drain.empty"]);
+}
+
+#[test]
+fn who_waits_for_nodes_that_were_given_up_is_told_so() {
+    let one = Limit::unavailable(Share::Count(1), Scope::Disruptive);
+    let mut bench = in_use(vec![one], &["n1", "n2"]);
+    bench.tick();
+    bench.discover("n1", &[("drained", "YES")]);
+    // The first attempt was to drain it.
+    for attempt in 2..2 + RETRY.limit.unwrap() {
+        let result = Err(Failure { reason: "no tool".into(), permanent: false });
+        let id = bench.id("n1", attempt);
+        bench.input(Input::Finished { id, result });
+        bench.discover("n1", &[("drained", "YES"), ("firmware", "OLD")]);
+        bench.pass(seconds(100));
+    }
+    assert_eq!(bench.status("n1"), "quarantined");
+    let text = bench.explain("n2").to_string();
+    let why = "1 of 2 nodes are unavailable (n1) and at most 1 may be; 1 of them given up, which only a person ends";
+    assert!(text.lines().next().unwrap().contains(why), "{text}");
 }

@@ -311,7 +311,7 @@ fn a_node_that_waits_for_a_limit() {
     let mut line = |name| bench.explain(name).to_string().lines().next().unwrap().to_owned();
     assert_eq!(
         line("n3"),
-        "n3: power.off waits for a limit on all steps with location.rack = r1: 1 of 2 nodes are unavailable and at most 1 may be, it is next"
+        "n3: power.off waits for a limit on all steps with location.rack = r1: 1 of 2 nodes are unavailable (n2) and at most 1 may be, it is next"
     );
 }
 
