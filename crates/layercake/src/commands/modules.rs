@@ -26,8 +26,17 @@ pub(crate) async fn reload(client: &Client, output: Output) -> Result<(), Failur
 }
 
 fn table(modules: &[ModuleStatus]) -> String {
-    let header =
-        ["NAME", "KIND", "STATE", "RESTARTS", "DISCOVERIES", "HELD BACK", "REFUSED", "LAST ERROR"];
+    let header = [
+        "NAME",
+        "KIND",
+        "STATE",
+        "SINCE",
+        "RESTARTS",
+        "DISCOVERIES",
+        "HELD BACK",
+        "REFUSED",
+        "LAST ERROR",
+    ];
     let row = |module: &ModuleStatus| {
         vec![
             module.name.clone(),
@@ -62,5 +71,32 @@ fn state(module: &ModuleStatus) -> &'static str {
         ModuleState::BackOff => "back-off",
         ModuleState::Idle => "idle",
         ModuleState::Stopped => "stopped",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn modules_are_a_table_whose_every_column_stands_under_its_name() {
+        let (start, later) = (1_795_615_500_000_u64, 1_795_615_650_000_u64);
+        let modules: Vec<ModuleStatus> = serde_json::from_value(json!([
+            {"name": "power", "kind": "in process", "state": "running", "since": start,
+             "restarts": 1, "discoveries": 6, "floods": true, "held_back": 3, "refused": 2,
+             "last_error": null},
+            {"name": "drain", "kind": "exec", "state": "blind", "since": start,
+             "restarts": 0, "discoveries": 0, "refused": 0,
+             "last_error": "cannot look: n1: it hangs", "last_error_at": later},
+        ]))
+        .unwrap();
+        let lines = [
+            "NAME   KIND        STATE   SINCE                 RESTARTS  DISCOVERIES  HELD BACK  REFUSED  LAST ERROR",
+            "power  in process  floods  2026-11-25T14:05:00Z  1         6            3          2        -",
+            "drain  exec        blind   2026-11-25T14:05:00Z  0         0            0          0        2026-11-25T14:07:30Z: cannot look: n1: it hangs",
+        ];
+        assert_eq!(table(&modules), lines.join("\n"));
     }
 }
