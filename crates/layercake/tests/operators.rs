@@ -103,6 +103,11 @@ fn what_is_done_to_no_node_is_refused_and_nodes_are_found_by_what_they_are_and_s
             assert!(error.contains("\"labels.role=cpu\" is true of none"), "{error}");
             assert!(error.contains("`layercake get nodes` lists them"), "{error}");
         }
+        // Who asks of no node at all has an empty variable in a script, and would take silence for an answer.
+        for verb in [&["describe"][..], &["explain"], &["events"], &["get", "nodes", "--at=0s"]] {
+            let error = refused(verb, "").await;
+            assert!(error.contains("no node matches: the node set is empty"), "{error}");
+        }
         for verb in [&["hold"][..], &["get", "nodes"], &["explain"], &["events"]] {
             let error = refused(verb, "phystate=POWER_OFF").await;
             assert!(error.contains("no schema knows the address \"phystate\""), "{error}");

@@ -16,7 +16,7 @@ impl Selection {
     /// The nodes of a set, as everywhere in the API.
     ///
     /// # Errors
-    /// When the text is no node set, or names nodes or groups that are not there.
+    /// When the text is empty or no node set, or names nodes or groups that are not there.
     pub fn nodes(&self, text: &str) -> Result<NodeSet, Problem> {
         nodes(&self.0, text)
     }
@@ -43,8 +43,8 @@ impl Selection {
 /// The nodes of a set, such as `ml[001-130]!@rack3` or `run_state=ERROR`.
 ///
 /// # Errors
-/// When the text is no node set, names nodes or groups that are not there, or asks for an address or
-/// a value that no schema knows.
+/// When the text is empty or no node set, names nodes or groups that are not there, or asks for an
+/// address or a value that no schema knows.
 pub(super) fn nodes(app: &App, text: &str) -> Result<NodeSet, Problem> {
     let views = app.kraken()?.views();
     let registry = app.registry();
@@ -74,13 +74,12 @@ pub(super) fn some(app: &App, text: &str) -> Result<NodeSet, Problem> {
     if !set.is_empty() {
         return Ok(set);
     }
-    let why = if text.trim().is_empty() {
-        "the node set is empty".to_owned()
-    } else {
-        format!("{text:?} is true of none")
-    };
+    Err(no_node(&format!("{text:?} is true of none")))
+}
+
+fn no_node(why: &str) -> Problem {
     let hint = "name nodes, such as n1, n[1-3] or *; `layercake get nodes` lists them";
-    Err(Problem::not_found("no node matches", format!("{why}, so nothing was done: {hint}")))
+    Problem::not_found("no node matches", format!("{why}, so nothing was done: {hint}"))
 }
 
 /// The same among nodes that there were; groups are those of now.
@@ -158,10 +157,14 @@ fn can_be(kind: &Kind, value: &str) -> bool {
 }
 
 /// `resolve` says what a name stands for, nothing if there is no such group, or why it can be none.
+/// Nobody means no text at all: it is a variable of a shell that was empty.
 fn parse(
     text: &str,
     resolve: &dyn Fn(&str) -> Result<Option<NodeSet>, String>,
 ) -> Result<NodeSet, Problem> {
+    if text.trim().is_empty() {
+        return Err(no_node("the node set is empty"));
+    }
     let refused = RefCell::new(None);
     let resolve = |name: &str| match resolve(name) {
         Ok(set) => set,
