@@ -107,14 +107,15 @@ impl ExecModule {
         Ok(())
     }
 
-    /// Looks at all nodes and reports those that there are: who answers may know of more.
+    /// Looks at all nodes and reports them. What is said of a node that is not there is refused and counted like
+    /// anything else that is not taken: it may be that all names are written in another way.
     async fn sweep(&self, discover: &Discover, context: &Context) -> Result<(), String> {
         let began = Instant::now();
         let run = self.looking(discover, LOOK_OUTPUT_BYTES.1);
         let text = run.output().await.map_err(|error| chain(&error))?;
         for (node, changes) in answer::of_all(&text, &self.registry)? {
             let view = context.views().get(&node);
-            let is_looked_at = view.is_some_and(|view| self.looks_at(discover, &view));
+            let is_looked_at = view.is_none_or(|view| self.looks_at(discover, &view));
             if is_looked_at && !self.endings.is_outdated(&node, began) {
                 context.discover(&node, changes).await;
             }

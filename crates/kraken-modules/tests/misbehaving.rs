@@ -113,7 +113,7 @@ async fn a_command_that_lies_is_not_believed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_look_answers_for_all_nodes_and_may_speak_of_others() {
+async fn one_look_answers_for_all_nodes_and_what_it_says_of_others_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let text = "module: lamp
 variables: { lamp: { values: [UNKNOWN, OFF, ON] } }
@@ -143,7 +143,11 @@ mutations:
     house.until("a is not lit", |house| house.is("a", "lamp", "ON")).await;
     house.until("b is not lit", |house| house.is("b", "lamp", "ON")).await;
     let status = house.status("lamp");
-    assert_eq!((status.refused, status.last_error), (0, None));
+    let stranger = "refused: there is no node stranger";
+    assert!(status.refused >= 1, "{status:?}");
+    assert_eq!(status.last_error.as_deref(), Some(stranger));
+    let told = house.until_told("module_refused").await;
+    assert!(matches!(told.what, What::ModuleRefused { .. }), "{told:?}");
     house.kraken.stop();
     tokio::time::timeout(PATIENCE, house.tasks.ended()).await.unwrap();
 }
