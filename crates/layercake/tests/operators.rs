@@ -126,6 +126,13 @@ fn what_is_done_to_no_node_is_refused_and_nodes_are_found_by_what_they_are_and_s
         assert_eq!(found("run_state=SYNC").await, "", "they should be, and are not");
         let said = says(&dir, &["hold", "location.rack=r2"]).await;
         assert!(said.starts_with("n3: held"), "{said}");
+        let ended = async |verb| says(&dir, &[verb, "n[2-3]"]).await;
+        assert_eq!(ended("release").await, "n3: released, 1 of 2; n2 was not held\n");
+        assert_eq!(ended("release").await, "n[2-3] were not held\n");
+        assert_eq!(ended("thaw").await, "n[2-3] were not frozen by name\n");
+        assert_eq!(ended("free").await, "n[2-3] were not in use\n");
+        says(&dir, &["busy", "n2"]).await;
+        assert_eq!(ended("free").await, "n2: no longer in use, 1 of 2; n3 was not in use\n");
         server.shutdown().await;
     });
 }

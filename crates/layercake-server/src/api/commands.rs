@@ -5,9 +5,9 @@ use super::{Problem, select, times};
 use crate::server::App;
 use axum::Json;
 use axum::extract::State;
-use kraken::{Command, Kraken, Terms};
+use kraken::{Command, Kraken, Marks, Terms};
 use kraken_model::{Change, Document, Millis, NodeId, NodeSet, Path};
-use layercake_schema::{SERVICES, image_state, module, phys_state, run_state, service_state};
+use layercake_schema::{SERVICES, busy, image_state, module, phys_state, run_state, service_state};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -162,11 +162,45 @@ pub(super) async fn command(
         return Ok(Json(Commanded { nodes: Vec::new(), text }));
     };
     let nodes = select::some(&app, nodes)?;
-    let (text, has_end) = verb.words();
-    let text = if has_end { format!("{text}{}", ends(&terms)) } else { text.to_owned() };
+    // A release lets lost nodes through a storm hold, also those that nobody holds.
+    let ends_more = verb == Verb::Release && kraken.summary().await?.storm;
+    let text = told(kraken, (verb, ends_more), &nodes, &terms);
     let commands = nodes.iter().cloned().map(|node| verb.command(node, terms.clone()));
     kraken.commands(commands.collect(), &by).await?;
-    Ok(done(&nodes, &text))
+    Ok(Json(Commanded { nodes: nodes.iter().cloned().collect(), text }))
+}
+
+/// What comes of a command, for a person. Before it is given: what it ends must still be there.
+fn told(
+    kraken: &Kraken,
+    (verb, ends_more): (Verb, bool),
+    nodes: &NodeSet,
+    terms: &Terms,
+) -> String {
+    let (words, has_end) = verb.words();
+    let Some(was) = verb.ends_what().filter(|_| !ends_more) else {
+        let end = if has_end { ends(terms) } else { String::new() };
+        return format!("{nodes}: {words}{end}");
+    };
+    let is_so = |node: &&NodeId| {
+        let view = kraken.views().get(node);
+        view.is_some_and(|view| verb.has_something_to_end(view.marks.as_deref(), &view.dsc))
+    };
+    let (so, not): (Vec<&NodeId>, Vec<&NodeId>) = nodes.iter().partition(is_so);
+    let set = |nodes: Vec<&NodeId>| nodes.into_iter().cloned().collect();
+    ended(words, was, &set(so), &set(not))
+}
+
+/// For which nodes something has ended, and for which there was nothing to end.
+fn ended(words: &str, was: &str, so: &NodeSet, not: &NodeSet) -> String {
+    let verb = if not.len() == 1 { "was" } else { "were" };
+    match (so.len(), not.len()) {
+        (_, 0) => format!("{so}: {words}"),
+        (0, _) => format!("{not} {verb} not {was}"),
+        (count, others) => {
+            format!("{so}: {words}, {count} of {}; {not} {verb} not {was}", count + others)
+        }
+    }
 }
 
 /// What the end of a freeze of everything means now. It ends a storm hold too, which nobody must do unawares.
@@ -196,6 +230,31 @@ impl Verb {
             Self::Thaw => ("thawed", false),
             Self::Free => ("no longer in use", false),
             Self::Retry => ("failures forgotten, tried again now", false),
+        }
+    }
+
+    /// How nodes are of which this ends something.
+    fn ends_what(self) -> Option<&'static str> {
+        match self {
+            Self::Release => Some("held"),
+            // Everything may be frozen all the same, which only a thaw of everything ends.
+            Self::Thaw => Some("frozen by name"),
+            Self::Free => Some("in use"),
+            Self::Hold | Self::Retry | Self::Busy | Self::Freeze => None,
+        }
+    }
+
+    /// Whether a node is so that this ends something.
+    fn has_something_to_end(self, marks: Option<&Marks>, dsc: &Document) -> bool {
+        let is_marked = |mark: fn(&Marks) -> bool| marks.is_some_and(mark);
+        match self {
+            Self::Release => is_marked(|marks| marks.hold.is_some()),
+            Self::Thaw => is_marked(|marks| marks.freeze.is_some()),
+            // Also when somebody else found that it is: then it is free all the same.
+            Self::Free => {
+                is_marked(|marks| marks.busy.is_some()) || dsc.text(busy::PATH) == Some(busy::BUSY)
+            }
+            Self::Hold | Self::Retry | Self::Busy | Self::Freeze => true,
         }
     }
 
@@ -246,6 +305,16 @@ mod tests {
             cfg.set(Path::known(path), *value);
         }
         cfg
+    }
+
+    #[test]
+    fn what_ends_nothing_is_said_to_end_nothing() {
+        let set = |names: &[&str]| names.iter().filter_map(|n| NodeId::new(n).ok()).collect();
+        let text = |so: &[&str], not: &[&str]| ended("released", "held", &set(so), &set(not));
+        assert_eq!(text(&["n1", "n2"], &[]), "n[1-2]: released");
+        assert_eq!(text(&[], &["n2"]), "n2 was not held");
+        assert_eq!(text(&[], &["n1", "n2"]), "n[1-2] were not held");
+        assert_eq!(text(&["n1"], &["n2"]), "n1: released, 1 of 2; n2 was not held");
     }
 
     const ON: [(&str, &str); 2] = [("phys_state", "POWER_ON"), ("run_state", "SYNC")];
