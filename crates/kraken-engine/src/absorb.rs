@@ -349,9 +349,11 @@ impl Engine {
         }
         debug_assert_eq!(node.facts, self.set.facts(&node.cfg, &node.dsc));
         node.state = self.set.forget(said, node.facts);
-        // What is unknown is in no doubt.
-        node.doubt &= self.set.known(node.state);
-        node.shaken &= node.doubt;
+        if node.doubt != 0 {
+            // What is unknown is in no doubt.
+            node.doubt &= self.set.known(node.state);
+            node.shaken &= node.doubt;
+        }
         self.recount(at);
         let Some(node) = self.nodes.get_mut(at) else { return Vec::new() };
         if node.state == said {
