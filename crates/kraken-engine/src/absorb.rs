@@ -29,7 +29,7 @@ struct Sifted {
     are_facts_new: bool,
     /// A node that may have been made unavailable was looked at.
     is_steadied: bool,
-    /// Something stale or in doubt was confirmed.
+    /// Something was looked at that was stale or in doubt, or is moved for a cfg that counts no more.
     is_confirmed: bool,
     /// Something from before a restart was.
     is_adopted: bool,

@@ -133,7 +133,6 @@ pub enum Status {
         #[serde(skip_serializing_if = "Vec::is_empty")]
         away: Vec<NodeId>,
         /// How many of these were given up: somebody has to see to them.
-        #[serde(skip_serializing_if = "is_zero")]
         given_up: usize,
         /// Not before then.
         not_before: Option<Millis>,
@@ -177,11 +176,6 @@ impl Status {
         let is_at_rest = matches!(self, Self::Loading | Self::Converged | Self::Running { .. });
         (!is_at_rest).then(|| Sentence { status: self, now }.to_string())
     }
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref)]
-fn is_zero(number: &usize) -> bool {
-    *number == 0
 }
 
 /// How many nodes are unavailable, and how many may be.
@@ -353,11 +347,18 @@ impl fmt::Display for Sentence<'_> {
 
 impl Sentence<'_> {
     fn queued(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Status::Queued { mutation, limit, in_flight, at_most, unavailable, .. } = self.status
+        let Status::Queued {
+            mutation,
+            limit,
+            in_flight,
+            at_most,
+            unavailable,
+            away,
+            given_up,
+            not_before,
+            before,
+        } = self.status
         else {
-            return Ok(());
-        };
-        let Status::Queued { away, given_up, not_before, before, .. } = self.status else {
             return Ok(());
         };
         write!(f, "{mutation} waits for a limit on {limit}: ")?;

@@ -59,6 +59,12 @@ struct Cached {
     asked: bool,
 }
 
+/// A policy that is kept, if it is still the one that is meant.
+fn cached(slots: &[Slot], id: PolicyId) -> Option<&Cached> {
+    let slot = slots.get(id.slot as usize).filter(|slot| slot.generation == id.generation);
+    slot?.cached.as_ref()
+}
+
 impl PolicyId {
     /// No policy.
     pub const NONE: Self = Self { slot: u32::MAX, generation: 0 };
@@ -116,9 +122,9 @@ impl PolicyCache {
     /// The first steps of the goal's other groups, besides the one that [`PolicyCache::next`] says: what can be done
     /// while that one has to wait. Groups have nothing to do with each other.
     pub fn others(&mut self, id: PolicyId, state: State) -> Vec<MutationId> {
-        let slot = self.slots.get(id.slot as usize).filter(|s| s.generation == id.generation);
-        let Some(cached) = slot.and_then(|slot| slot.cached.as_ref()) else { return Vec::new() };
-        let Cached { answers, groups, .. } = cached;
+        let Some(Cached { answers, groups, .. }) = cached(&self.slots, id) else {
+            return Vec::new();
+        };
         if groups.len() < 2 {
             return Vec::new();
         }
@@ -131,9 +137,9 @@ impl PolicyCache {
     /// The steps that lead on from a state as well as this one does, at the same cost and for the same variables: what can
     /// be done in its place while it has to wait.
     pub fn as_good(&mut self, id: PolicyId, state: State, than: MutationId) -> Vec<MutationId> {
-        let slot = self.slots.get(id.slot as usize).filter(|s| s.generation == id.generation);
-        let Some(cached) = slot.and_then(|slot| slot.cached.as_ref()) else { return Vec::new() };
-        let Cached { answers, groups, .. } = cached;
+        let Some(Cached { answers, groups, .. }) = cached(&self.slots, id) else {
+            return Vec::new();
+        };
         let all = &mut self.groups;
         let group = groups.iter().copied().find(|group| all[*group].moves_with(than));
         group.map_or(Vec::new(), |group| answers.as_good(state, &mut all[group]))
@@ -155,7 +161,7 @@ impl PolicyCache {
         facts: Facts,
         costs: &Costs,
     ) -> bool {
-        self.cached(id).is_some_and(|Cached { key, .. }| {
+        cached(&self.slots, id).is_some_and(|Cached { key, .. }| {
             key.0 == goal && key.1.0 == facts.0 & set.facts_for(goal) && key.2 == *costs
         })
     }
@@ -163,12 +169,7 @@ impl PolicyCache {
     /// Whether a policy is kept.
     #[must_use]
     pub fn holds(&self, id: PolicyId) -> bool {
-        self.cached(id).is_some()
-    }
-
-    fn cached(&self, id: PolicyId) -> Option<&Cached> {
-        let slot = self.slots.get(id.slot as usize).filter(|s| s.generation == id.generation);
-        slot?.cached.as_ref()
+        cached(&self.slots, id).is_some()
     }
 
     /// Goes over to another module set. Policies are made anew when they are asked for, of groups; what was

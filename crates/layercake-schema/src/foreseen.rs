@@ -24,14 +24,7 @@ fn images(cfg: &Document) -> impl Iterator<Item = (&Path, &Value)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn document(values: &[(&str, &str)]) -> Document {
-        let mut document = Document::new();
-        for (path, value) in values {
-            document.set(Path::known(path), *value);
-        }
-        document
-    }
+    use crate::document;
 
     #[test]
     fn only_another_image_on_a_node_that_runs_one_is_foreseen_to_be_changed() {

@@ -36,14 +36,7 @@ pub fn known_and_last_known(dsc: &Document) -> (Document, Document) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn document(values: &[(&str, &str)]) -> Document {
-        let mut document = Document::new();
-        for (path, value) in values {
-            document.set(Path::known(path), *value);
-        }
-        document
-    }
+    use crate::document;
 
     const SAID: [(&str, &str); 4] = [
         ("arch", "x86_64"),

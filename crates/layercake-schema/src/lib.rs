@@ -52,3 +52,13 @@ const NODE_OWNS: &[&str] =
 pub fn node_owns(path: &kraken_model::Path) -> bool {
     NODE_OWNS.iter().any(|owned| path.is_under(owned))
 }
+
+/// A document with these values.
+#[cfg(test)]
+fn document(values: &[(&str, &str)]) -> kraken_model::Document {
+    let mut document = kraken_model::Document::new();
+    for (path, value) in values {
+        document.set(kraken_model::Path::known(path), *value);
+    }
+    document
+}

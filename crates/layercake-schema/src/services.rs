@@ -30,20 +30,12 @@ pub fn image_service(timing: &Timing) -> Service {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use crate::{Timing, mutations, schemas};
-    use kraken_model::{Document, Path, Registry};
+    use crate::{Timing, document, mutations, schemas};
+    use kraken_model::{Path, Registry};
     use kraken_plan::{Costs, ModuleSet, Policy};
     use std::sync::Arc;
 
     const SERVICE: &str = "services.image.state";
-
-    fn document(values: &[(&str, &str)]) -> Document {
-        let mut document = Document::new();
-        for (path, value) in values {
-            document.set(Path::known(path), *value);
-        }
-        document
-    }
 
     /// The steps of a node that has joined.
     fn way(cfg: &[(&str, &str)], dsc: &[(&str, &str)]) -> Vec<String> {

@@ -40,16 +40,9 @@ pub fn node_mutations(timing: &Timing) -> Vec<Mutation> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::document;
     use kraken_model::{Document, Registry, Side};
     use kraken_plan::ModuleSet;
-
-    fn document(values: &[(&str, &str)]) -> Document {
-        let mut document = Document::new();
-        for (path, value) in values {
-            document.set(Path::known(path), *value);
-        }
-        document
-    }
 
     #[test]
     fn a_node_takes_no_step_that_is_withheld_and_all_others() {
