@@ -67,6 +67,13 @@ pub fn parse(file: &str, text: &str, context: &Context<'_>) -> Result<Cluster, V
     cluster.filter(|_| found.is_empty()).ok_or(found)
 }
 
+/// The name of the cluster that a file describes, whatever else is wrong with it.
+#[must_use]
+pub fn cluster_name(text: &str) -> Option<String> {
+    let root = kraken_yaml::read(text, &mut Report::new(""))?;
+    root.get("cluster")?.text().map(str::to_owned)
+}
+
 fn build(root: &Node, context: &Context<'_>, report: &mut Report) -> Option<Cluster> {
     const KEYS: &[&str] = &[
         "cluster", "network", "images", "limits", "timing", "journal", "defaults", "groups",

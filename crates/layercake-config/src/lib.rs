@@ -18,7 +18,7 @@ mod machine;
 mod sections;
 mod template;
 
-pub use build::{Cluster, Context, parse};
+pub use build::{Cluster, Context, cluster_name, parse};
 pub use journal::Journal;
 pub use kraken_yaml::Diagnostic;
 pub use limits::{Limits, Portion, StepLimit, Steps, UnavailableLimit, Where};

@@ -8,6 +8,7 @@
 //! leaves machines and nodes as they are, and the next start takes them up again.
 
 pub mod api;
+mod consent;
 mod hardware;
 mod images;
 mod limits;

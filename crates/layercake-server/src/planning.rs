@@ -1,6 +1,7 @@
 //! What applying a cluster file would lead to, and applying exactly that.
 
 use crate::api::{Applied, ChangedNode, Planned, Problem, between};
+use crate::consent::Consent;
 use crate::server::{App, Kept};
 use axum::http::StatusCode;
 use kraken::{Outlook, Settings};
@@ -20,7 +21,7 @@ impl App {
         let cluster = self.checked(&kept)?;
         let Kept { name, text } = kept;
         let parent = self.running().ok();
-        let notes = parent.map(|parent| parent.notes(&cluster)).unwrap_or_default();
+        let notes = self.notes(&cluster).await?;
         // Before the first cluster file nothing runs, and nothing is known of any node.
         let (mut outlook, revision) = match parent {
             Some(parent) => parent.kraken.outlook().await?,
@@ -66,7 +67,12 @@ impl App {
     }
 
     /// Applies what was planned, unless something has moved on since.
-    pub(crate) async fn apply_planned(&self, then: Planned, by: &str) -> Result<Applied, Problem> {
+    pub(crate) async fn apply_planned(
+        &self,
+        then: Planned,
+        consent: &Consent,
+        by: &str,
+    ) -> Result<Applied, Problem> {
         let _turn = self.applying().await;
         let kept = Kept { name: then.name.clone(), text: then.text.clone() };
         let now = self.plan(kept.clone()).await?;
@@ -91,6 +97,7 @@ impl App {
         }
         let cluster = self.checked(&kept)?;
         let revision = self.running().is_ok().then_some(now.revision);
+        self.agreed(&cluster, consent).await?;
         self.commit(kept, cluster, revision, by).await
     }
 }

@@ -1,6 +1,7 @@
 //! The server: what it is made of, and in which order it starts and ends.
 
 use crate::api::{self, Applied, ChangedLimits, Problem, between, chain};
+use crate::consent::{Consent, at_start};
 use crate::hardware::Hardware;
 use crate::limits::limits;
 use crate::listen::{ListenError, Listeners};
@@ -254,8 +255,8 @@ impl App {
             let text = std::fs::read_to_string(path)
                 .map_err(|source| ServerError::ClusterFile { path: path.clone(), source })?;
             let kept = Kept { name: path.display().to_string(), text };
-            self.apply(kept, false, "start").await.map_err(|p| ServerError::Refused(p.into()))?;
-            return Ok(());
+            let applied = self.apply(kept, &Consent::default(), "start").await;
+            return applied.map(drop).map_err(|p| ServerError::Refused(at_start(p).into()));
         }
         let Some(kept) = self.kept_cluster().await? else {
             tracing::info!("no cluster file yet: apply one with `layercake apply`");
@@ -278,16 +279,30 @@ impl App {
     pub(crate) async fn apply(
         &self,
         kept: Kept,
-        dry_run: bool,
+        consent: &Consent,
         by: &str,
     ) -> Result<Applied, Problem> {
         let _turn = self.applying().await;
         let cluster = self.checked(&kept)?;
-        if !dry_run {
-            return self.commit(kept, cluster, None, by).await;
-        }
+        self.agreed(&cluster, consent).await?;
+        self.commit(kept, cluster, None, by).await
+    }
+
+    /// What applying a cluster file would change. Nothing is changed.
+    pub(crate) async fn diff(&self, kept: Kept) -> Result<Applied, Problem> {
+        let _turn = self.applying().await;
+        let cluster = self.checked(&kept)?;
         let (_, applied) = self.applied(&cluster);
-        Ok(Applied { dry_run, ..applied })
+        Ok(Applied { dry_run: true, notes: self.notes(&cluster).await?, ..applied })
+    }
+
+    /// The nodes that there are, also before anything runs.
+    pub(crate) async fn node_names(&self) -> Result<BTreeSet<NodeId>, StoreError> {
+        if let Some(parent) = self.parent.get() {
+            return Ok(parent.kraken.views().all().into_keys().collect());
+        }
+        let loaded = self.keeper.with(|store| store.load()).await?;
+        Ok(loaded.cfg.into_iter().map(|(node, _)| node).collect())
     }
 
     /// One after the other: each is compared with what the one before left.

@@ -298,6 +298,19 @@ pub(crate) struct Apply {
     /// Change nothing: show what it would lead to, as `layercake plan` does
     #[arg(long, conflicts_with = "plan")]
     pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) agreed: Agreed,
+}
+
+/// What is permitted beforehand.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub(crate) struct Agreed {
+    /// Do not ask: remove nodes, even if they are more than half of all
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+    /// Apply the file of a cluster with another name, which then is the name of this one
+    #[arg(long)]
+    pub(crate) rename: bool,
 }
 
 #[derive(Debug, Args)]

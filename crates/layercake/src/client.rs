@@ -229,6 +229,7 @@ fn problem(status: StatusCode, body: &[u8]) -> Problem {
         title: "refused".to_owned(),
         detail: format!("{status} {}", String::from_utf8_lossy(&body[..body.len().min(200)])),
         errors: Vec::new(),
+        confirm: None,
     })
 }
 

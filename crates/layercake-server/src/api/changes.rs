@@ -1,9 +1,74 @@
 //! What applying a cluster file changes, as people and programs are told.
 
 use kraken::{Limit, View};
-use kraken_model::{Document, NodeId, Path, Value, diff};
+use kraken_model::{Document, NodeId, NodeSet, Path, Value, diff};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
+
+/// Changes that need a person's word before a cluster file is applied.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confirmation {
+    /// The file is that of a cluster with another name: `--rename`, `rename=true`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renamed: Option<Renamed>,
+    /// It removes more than half of the nodes: `--yes`, `remove=true`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removed: Option<Removed>,
+}
+
+/// Another name of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Renamed {
+    /// The name that counts.
+    pub from: String,
+    /// The name in the file.
+    pub to: String,
+}
+
+/// Nodes that a cluster file does not have any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removed {
+    /// Their names.
+    pub nodes: NodeSet,
+    /// The number of nodes before.
+    pub of: usize,
+    /// The SHA-256 of the names; `remove=DIGEST` permits the removal of just these nodes.
+    pub digest: String,
+}
+
+impl Confirmation {
+    /// Whether nothing needs a person's word.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.renamed.is_none() && self.removed.is_none()
+    }
+
+    /// Every change with the flag that permits it, one a line.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        let renamed = self.renamed.as_ref().map(|renamed| {
+            format!("{renamed}; `layercake apply --rename` (rename=true) permits it")
+        });
+        let removed = self
+            .removed
+            .as_ref()
+            .map(|removed| format!("{removed}; `layercake apply --yes` (remove=true) permits it"));
+        renamed.into_iter().chain(removed)
+    }
+}
+
+impl fmt::Display for Renamed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the file is that of cluster {:?}, and this is cluster {:?}", self.to, self.from)
+    }
+}
+
+impl fmt::Display for Removed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { nodes, of, .. } = self;
+        write!(f, "{} of {of} nodes would be removed: {nodes}", nodes.len())
+    }
+}
 
 /// What an application of a cluster file changed, or would change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,6 +3,7 @@
 use super::Problem;
 use super::changes::Applied;
 use super::who::Who;
+use crate::consent::Consent;
 use crate::server::{App, Kept};
 use axum::Json;
 use axum::extract::{Query, State};
@@ -17,6 +18,11 @@ pub(super) struct Asked {
     dry_run: bool,
     /// What the file is called, for its errors.
     name: Option<String>,
+    /// Whether it may be the file of a cluster with another name.
+    #[serde(default)]
+    rename: bool,
+    /// Whether more than half of the nodes may be removed: `true`, or the digest of those that may.
+    remove: Option<String>,
 }
 
 /// The cluster file that counts.
@@ -41,5 +47,8 @@ pub(super) async fn apply(
     text: String,
 ) -> Result<Json<Applied>, Problem> {
     let name = asked.name.unwrap_or_else(|| "cluster.yaml".to_owned());
-    app.apply(Kept { name, text }, asked.dry_run, &by).await.map(Json)
+    let consent = Consent::asked(asked.rename, asked.remove);
+    let kept = Kept { name, text };
+    if asked.dry_run { app.diff(kept).await } else { app.apply(kept, &consent, &by).await }
+        .map(Json)
 }

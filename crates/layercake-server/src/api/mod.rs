@@ -29,6 +29,7 @@ use std::sync::Arc;
 
 pub(crate) use changes::between;
 pub use changes::{Applied, ChangedLimits, ChangedNode, ChangedValue};
+pub use changes::{Confirmation, Removed, Renamed};
 pub use commands::Commanded;
 pub use graph::Found;
 pub use history::{Outcome, Passage, Step};

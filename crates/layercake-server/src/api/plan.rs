@@ -3,6 +3,7 @@
 use super::Problem;
 use super::changes::{Applied, ChangedLimits, ChangedNode};
 use super::who::Who;
+use crate::consent::Consent;
 use crate::server::{App, Kept};
 use axum::Json;
 use axum::extract::{Query, State};
@@ -92,11 +93,23 @@ pub(super) async fn plan(
     aside(|| planned.sealed()).await.map(Json)
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Agreed {
+    /// Whether it may be the file of a cluster with another name.
+    #[serde(default)]
+    rename: bool,
+    /// Whether more than half of the nodes may be removed: `true`, or the digest of those that may.
+    remove: Option<String>,
+}
+
 pub(super) async fn apply(
     State(app): State<Arc<App>>,
     Who(by): Who,
+    Query(agreed): Query<Agreed>,
     Json(planned): Json<Planned>,
 ) -> Result<Json<Applied>, Problem> {
     let planned = aside(|| planned.checked()).await?;
-    app.apply_planned(planned, &by).await.map(Json)
+    let consent = Consent::asked(agreed.rename, agreed.remove);
+    app.apply_planned(planned, &consent, &by).await.map(Json)
 }

@@ -1,5 +1,6 @@
 //! How the API refuses: problem details (RFC 9457), with what, where and what to do.
 
+use super::Confirmation;
 use axum::Json;
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -21,6 +22,9 @@ pub struct Problem {
     /// Every single thing that is wrong, ready to be shown to a person.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<String>,
+    /// What a person's word is missing for, when it would be done with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirm: Option<Box<Confirmation>>,
 }
 
 impl Problem {
@@ -31,6 +35,7 @@ impl Problem {
             title: title.to_owned(),
             detail: detail.into(),
             errors: Vec::new(),
+            confirm: None,
         }
     }
 

@@ -1,23 +1,58 @@
 //! `layercake apply` and `layercake diff`.
 
 use super::Failure;
-use crate::args::Output;
-use crate::client::{Client, quoted};
+use super::nodes::confirm;
+use crate::args::{Agreed, Output};
+use crate::client::{Client, ClientError, quoted};
 use crate::show;
-use layercake_server::api::{Applied, ChangedLimits};
+use kraken_model::NodeSet;
+use layercake_server::api::{Applied, ChangedLimits, Confirmation};
+use std::io::IsTerminal;
 use std::path::Path;
 
 pub(crate) async fn apply(
     client: &Client,
     output: Output,
     file: &Path,
-    dry_run: bool,
+    agreed: Agreed,
 ) -> Result<(), Failure> {
     let text = read(file)?;
     let name = quoted(&file.display().to_string());
-    let path = format!("/v1/cluster?dry_run={dry_run}&name={name}");
-    let applied: Applied = client.post(&path, text).await?;
+    let apply = async |query: String| -> Result<Applied, ClientError> {
+        client.post(&format!("/v1/cluster?name={name}&{query}"), text.clone()).await
+    };
+    show_applied(output, &agreeing(agreed, apply).await?)
+}
+
+pub(crate) async fn diff(client: &Client, output: Output, file: &Path) -> Result<(), Failure> {
+    let text = read(file)?;
+    let name = quoted(&file.display().to_string());
+    let applied: Applied =
+        client.post(&format!("/v1/cluster?dry_run=true&name={name}"), text).await?;
     show_applied(output, &applied)
+}
+
+/// Applies with what is permitted beforehand, and asks for the removal of nodes that is not.
+pub(crate) async fn agreeing(
+    agreed: Agreed,
+    apply: impl AsyncFn(String) -> Result<Applied, ClientError>,
+) -> Result<Applied, Failure> {
+    let Agreed { yes, rename } = agreed;
+    let problem = match apply(format!("rename={rename}&remove={yes}")).await {
+        Err(ClientError::Refused(problem)) => problem,
+        done => return Ok(done?),
+    };
+    let removed = problem.confirm.as_ref().and_then(|confirm| match &**confirm {
+        Confirmation { renamed: None, removed } => removed.as_ref(),
+        _ => None,
+    });
+    let Some(removed) = removed.filter(|_| std::io::stdin().is_terminal()) else {
+        return Err(ClientError::Refused(problem).into());
+    };
+    confirm(&format!("{removed}\nThey are no longer looked after. Apply it?"))?;
+    // Those that were shown, and no others that may have come since.
+    let remove = quoted(&removed.digest);
+    Ok(apply(format!("rename={rename}&remove={remove}")).await?)
 }
 
 pub(crate) fn show_applied(output: Output, applied: &Applied) -> Result<(), Failure> {
@@ -57,6 +92,11 @@ fn changes(applied: &Applied) -> String {
         }
     }
     lines.extend(limit_lines(&applied.limits));
+    let removed = applied.nodes.iter().filter(|node| node.removed);
+    let removed: NodeSet = removed.map(|node| node.name.clone()).collect();
+    if !removed.is_empty() {
+        lines.push(format!("removed, and no longer looked after: {removed}"));
+    }
     let (count, revision) = (applied.nodes.len(), applied.revision);
     lines.push(match (applied.dry_run, count) {
         (_, 0) if applied.limits.is_empty() => "nothing changes".to_owned(),

@@ -29,18 +29,20 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
     let says = |command, nodes, terms| nodes::command(&client, output, command, nodes, terms);
     match cli.verb {
         Verb::Serve(options) => serve::run(*options).await,
-        Verb::Apply(Apply { plan: Some(plan), .. }) => plan::apply(&client, output, &plan).await,
-        Verb::Apply(Apply { file, dry_run, .. }) => {
+        Verb::Apply(Apply { plan: Some(plan), agreed, .. }) => {
+            plan::apply(&client, output, &plan, agreed).await
+        }
+        Verb::Apply(Apply { file, dry_run, agreed, .. }) => {
             let file = file.unwrap_or_else(|| "-".into());
             if dry_run {
                 return plan::plan(&client, output, &file, None).await;
             }
-            cluster::apply(&client, output, &file, false).await
+            cluster::apply(&client, output, &file, agreed).await
         }
         Verb::Plan { file, save, .. } => {
             plan::plan(&client, output, &file.file, save.as_deref()).await
         }
-        Verb::Diff(file) => cluster::apply(&client, output, &file.file, true).await,
+        Verb::Diff(file) => cluster::diff(&client, output, &file.file).await,
         Verb::Get(Get::Nodes { nodes, watch, at }) => {
             nodes::get(&client, output, nodes.as_deref(), at.as_deref(), watch).await
         }

@@ -192,7 +192,7 @@ pub(crate) async fn power(
     send(client, output, "/v1/power", json!({"action": verb, "nodes": nodes})).await
 }
 
-fn confirm(question: &str) -> Result<(), Failure> {
+pub(crate) fn confirm(question: &str) -> Result<(), Failure> {
     if !std::io::stdin().is_terminal() {
         return Err(format!("{question} say --yes, since nobody can be asked").into());
     }

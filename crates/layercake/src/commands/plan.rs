@@ -1,9 +1,9 @@
 //! `layercake plan`, and applying what was planned.
 
 use super::Failure;
-use super::cluster::{limit_lines, read, show_applied};
-use crate::args::Output;
-use crate::client::{Client, quoted};
+use super::cluster::{agreeing, limit_lines, read, show_applied};
+use crate::args::{Agreed, Output};
+use crate::client::{Client, ClientError, quoted};
 use crate::show;
 use kraken_model::{NodeId, NodeSet};
 use layercake_server::api::{Applied, NodePlan, PlanSummary, Planned};
@@ -33,12 +33,20 @@ pub(crate) async fn plan(
     Ok(())
 }
 
-pub(crate) async fn apply(client: &Client, output: Output, file: &Path) -> Result<(), Failure> {
+pub(crate) async fn apply(
+    client: &Client,
+    output: Output,
+    file: &Path,
+    agreed: Agreed,
+) -> Result<(), Failure> {
     let planned: serde_json::Value = serde_json::from_str(&read(file)?).map_err(|error| {
         let file = file.display();
         format!("{file} is no plan: {error}; make one with `layercake plan -f … --save {file}`")
     })?;
-    let applied: Applied = client.post_json("/v1/plan/apply", &planned).await?;
+    let apply = async |query: String| -> Result<Applied, ClientError> {
+        client.post_json(&format!("/v1/plan/apply?{query}"), &planned).await
+    };
+    let applied = agreeing(agreed, apply).await?;
     show_applied(output, &applied)
 }
 
