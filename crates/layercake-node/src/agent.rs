@@ -2,6 +2,7 @@
 
 mod images;
 
+use crate::container::own_architecture;
 use crate::image::{ImageService, Progress, ServiceConfig};
 use crate::init;
 use crate::{network, seed};
@@ -10,7 +11,7 @@ use kraken::{Agent, AgentOptions, KeyPin, LogLine, chain};
 use kraken_model::{Change, NodeId, Path, Registry};
 use kraken_plan::ModuleSet;
 use kraken_sync::Secret;
-use layercake_schema::{Timing, phys_state, run_state};
+use layercake_schema::{ARCHITECTURES, Timing, phys_state, run_state};
 use layercake_seed::Seed;
 use std::collections::HashMap;
 use std::error::Error;
@@ -27,6 +28,10 @@ const RESUME_PATH: &str = "/run/layercake/resume";
 /// Where the resolver of this node is.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
+/// How unwilling the kernel is to kill the agent and the monitors of containers when memory runs out, of -1000
+/// to 1000 (proc(5)): images go first, and there is somebody left to tell.
+const OOM_SCORE: &str = "-900";
+
 /// How many lines wait to be sent to the parent.
 const LINES: usize = 1024;
 
@@ -41,6 +46,8 @@ const STREAM: &str = "layer0";
 #[must_use]
 pub fn run() -> ExitCode {
     init::install_panic_hook("agent");
+    // Monitors inherit it. Without it the agent still works; it is only worse off when memory runs out.
+    let _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE);
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_target(false)
@@ -96,9 +103,9 @@ async fn serve() -> Result<(), Box<dyn Error>> {
 
 /// How the image service of this node is opened.
 fn image_service(seed: &Seed, lines: &mpsc::Sender<LogLine>) -> Open {
-    let (base, lines) = (seed.image_base.clone(), lines.clone());
+    let (seed, lines) = (seed.clone(), lines.clone());
     Arc::new(move || {
-        let mut config = ServiceConfig::of_node(base.clone());
+        let mut config = ServiceConfig::of_node(&seed);
         config.on_progress = tell_progress(lines.clone());
         ImageService::open(config)
     })
@@ -151,6 +158,10 @@ fn layer0(seed: &Seed) -> Result<Vec<Change>, Box<dyn Error>> {
         set("layer0.kernel", kernel),
         set("layer0.version", env!("CARGO_PKG_VERSION").to_owned()),
     ];
+    let machine = own_architecture();
+    if ARCHITECTURES.contains(&machine.as_str()) {
+        facts.push(set("arch", machine));
+    }
     if let Some(end) = init::last_agent_end()? {
         let words = end.chars().map(|c| if c.is_control() { ' ' } else { c }).take(1000).collect();
         facts.push(set("layer0.last_panic", words));

@@ -10,6 +10,8 @@
 //! away before that byte, the monitor gives up and nothing is left.
 
 mod log;
+mod memory;
+mod ports;
 mod pump;
 
 use std::fs;
@@ -28,10 +30,14 @@ use crate::container::{
     ContainerSpec, Message, Stage, StageFailure, receive_line, send, take_socket,
 };
 use crate::image::{
-    ContainerState, Exit, InstanceDir, Kind, ProcessId, Status, monotonic_ns, unix_ms, write_record,
+    Circumstances, ContainerState, Exit, InstanceDir, Kind, ProcessId, Status, monotonic_ns,
+    unix_ms, write_record,
 };
 
 pub(crate) use log::RotatingLog;
+pub(crate) use memory::on_the_node as killed_for_memory;
+use memory::{Killed, MemoryWatch};
+
 pub use log::{LogLimits, LogLine, Stream, parse_log_line};
 
 /// What a monitor watches over.
@@ -113,9 +119,11 @@ fn watch(service: &mut UnixStream) -> Result<(), StageFailure> {
         started_monotonic_ns: None,
         exited_monotonic_ns: None,
         exit: None,
+        circumstances: Circumstances::default(),
     };
     write_record(&record.status(), &status).stage("write the container's record")?;
 
+    let memory = MemoryWatch::begin(&spec.container.cgroup);
     let mut container = start_container(&spec.container)?;
     let prepared = expect_prepared(&mut container);
     if let Err(failure) = prepared {
@@ -149,6 +157,7 @@ fn watch(service: &mut UnixStream) -> Result<(), StageFailure> {
     status.exit = Some(ended.exit);
     status.exited_monotonic_ns = Some(ended.monotonic_ns);
     status.state = ended.exit.state();
+    status.circumstances = look_around(ended, memory.killed(), &spec.container);
     write_record(&record.status(), &status).stage("write the container's record")
 }
 
@@ -278,4 +287,26 @@ fn outer_process(spec: &ContainerSpec, inner_pid: i32) -> Option<ProcessId> {
 struct Ended {
     exit: Exit,
     monotonic_ns: u64,
+    /// What it printed last.
+    last_lines: Vec<String>,
+}
+
+impl Ended {
+    fn new(exit: Exit, monotonic_ns: u64) -> Self {
+        Self { exit, monotonic_ns, last_lines: Vec::new() }
+    }
+}
+
+/// What can be seen of why it ended, as long as it can be seen.
+fn look_around(ended: Ended, killed: Killed, spec: &ContainerSpec) -> Circumstances {
+    let failed = ended.exit != Exit::Code(0);
+    // Of what the kernel did somewhere on the node only an end by its signal is a part.
+    let by_kill = matches!(ended.exit, Exit::Signal(9) | Exit::Code(137));
+    let killed_for_memory = match killed {
+        Killed::Here(killed) => killed,
+        Killed::Somewhere(killed) if by_kill => killed,
+        Killed::Somewhere(_) => 0,
+    };
+    let port = failed.then(|| ports::taken(&ended.last_lines, &spec.cgroup)).flatten();
+    Circumstances { killed_for_memory, port, last_lines: ended.last_lines }
 }

@@ -1,6 +1,8 @@
 //! What may stand in a node's documents.
 
-use crate::{Timing, boot_state, busy, image_service, image_state, phys_state, run_state};
+use crate::{
+    ARCHITECTURES, Timing, boot_state, busy, image_service, image_state, phys_state, run_state,
+};
 use kraken_model::{Field, Format, Kind, Pattern, Schema, Side};
 
 /// The ways of switching a machine.
@@ -71,12 +73,7 @@ fn base() -> Schema {
                 DSC,
                 "Whether it is in use, so that nothing may disturb it",
             ),
-            field(
-                "arch",
-                words(&["x86_64", "aarch64"]),
-                BOTH,
-                "The architecture of its processors",
-            ),
+            field("arch", words(ARCHITECTURES), BOTH, "The architecture of its processors"),
             field("platform", ANY, BOTH, "The kind of machine, such as a vendor's model"),
             field("location.*", ANY, CFG, "Where it stands: its rack, chassis, slot, power unit"),
             field(
@@ -224,6 +221,7 @@ fn images() -> Schema {
                 CFG,
                 "The command and its arguments, for a plain image",
             ),
+            field("images.*.arch", ANY, CFG, "The architecture that its programs are built for"),
             field("images.*.env.*", ANY, CFG, "A variable of its environment"),
             field("images.*.state", state, DSC, "What it is doing"),
             field("images.*.pid", COUNT, DSC, "Its main process, as numbered by Layer 0"),
@@ -234,6 +232,12 @@ fn images() -> Schema {
                 "When it was started, in milliseconds since the Unix epoch",
             ),
             field("images.*.reason", ANY, DSC, "Why it is not running"),
+            field(
+                "images.*.last_exit",
+                ANY,
+                DSC,
+                "How it ended before it was started again the last time",
+            ),
             field(
                 "images.*.gap_us",
                 COUNT,
@@ -268,6 +272,7 @@ fn layer0() -> Schema {
             ),
             field("layer0.kernel", ANY, DSC, "The release of its kernel"),
             field("layer0.version", ANY, DSC, "The version of Layer 0"),
+            field("layer0.network", ANY, DSC, "What is wrong with its network interfaces"),
             field(
                 "layer0.agent_starts",
                 COUNT,

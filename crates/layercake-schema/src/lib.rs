@@ -10,6 +10,7 @@
 //! variable can have can be left again, and nothing that may end a user's work lacks the guard
 //! `busy`.
 
+mod architecture;
 mod facts;
 mod foreseen;
 mod last_known;
@@ -19,6 +20,7 @@ mod timing;
 mod variables;
 mod withheld;
 
+pub use architecture::{ARCHITECTURES, architecture, runs_on};
 pub use facts::{
     IMAGE_KINDS, MAX_CPUS, MAX_IMAGE_BYTES, MAX_MEMORY_MIB, MIN_MEMORY_MIB, POWER_DRIVERS, schemas,
 };

@@ -2,8 +2,10 @@
 //!
 //! It is a service of the node. While it does not run, containers run on: each has a monitor of its own.
 
+use crate::container::own_architecture;
 use crate::image::{
-    ContainerState, Digest, ImageName, ImageService, ImageSpec, Kind, Observation, ServiceError,
+    ContainerState, Digest, ImageName, ImageService, ImageSpec, ImageState, Kind, Observation,
+    ServiceError,
 };
 use async_trait::async_trait;
 use kraken::{Context, Failure, LogLine, Module, Order, Service};
@@ -80,17 +82,13 @@ impl ImageModule {
                 now.insert(format!("images.{name}.gap_us"), (*gap).into());
             }
         }
-        let failure = service.last_failure();
         let state = match wanted(&self.node, &view.cfg) {
             Ok(want) => {
-                let failure = failure.filter(|failure| failure.want == want);
-                if let Some(failure) = failure {
-                    now.insert(REASON.to_owned(), told(&failure.reason));
-                    if let Some(image) = failure.image {
-                        now.insert(format!("images.{image}.reason"), told(&failure.reason));
-                    }
+                let state = service.image_state(&want);
+                if state == ImageState::Error {
+                    blame(service, &want, &mut now);
                 }
-                service.image_state(&want).as_str()
+                state.as_str()
             }
             Err(reason) => {
                 now.insert(REASON.to_owned(), told(&reason));
@@ -159,6 +157,29 @@ impl ImageModule {
     }
 }
 
+/// Says why the images are not as they should be, of each that has a part in it and in one line.
+fn blame(service: &ImageService, want: &[ImageSpec], now: &mut BTreeMap<String, Value>) {
+    let failure = service.last_failure().filter(|failure| failure.want == want);
+    let mut reasons = Vec::new();
+    if let Some(failure) = failure {
+        for (image, reason) in &failure.images {
+            now.insert(format!("images.{image}.reason"), told(reason));
+            // There may be none of it, which is just what is to be told.
+            now.entry(format!("images.{image}.state")).or_insert_with(|| "failed".into());
+        }
+        reasons.push(failure.reason);
+    }
+    for seen in service.observe().iter().filter(|seen| !seen.is_satisfied()) {
+        let is_wanted = want.iter().any(|spec| spec.name == seen.name);
+        if let Some(reason) = seen.reason.as_ref().filter(|_| is_wanted) {
+            reasons.push(format!("image {}: {reason}", seen.name));
+        }
+    }
+    if !reasons.is_empty() {
+        now.insert(REASON.to_owned(), told(&reasons.join("; ")));
+    }
+}
+
 fn told(reason: &str) -> Value {
     let words = reason.chars().map(|c| if c.is_control() { ' ' } else { c });
     words.take(MAX_REASON).collect::<String>().into()
@@ -186,14 +207,33 @@ fn describe(seen: &Observation, now: &mut BTreeMap<String, Value>) {
     if let Some(reason) = &seen.reason {
         tell("reason", told(reason));
     }
+    if let Some(last_exit) = &seen.last_exit {
+        tell("last_exit", told(last_exit));
+    }
 }
 
-/// The images that a cfg wants to run.
+/// The images that a cfg wants to run. One that this node cannot run is among them, with the reason.
 fn wanted(node: &NodeId, cfg: &Document) -> Result<Vec<ImageSpec>, String> {
-    cfg.names("images").into_iter().map(|name| spec(node, cfg, name)).collect()
+    let machine = own_architecture();
+    let spec = |name: &str| {
+        let label: ImageName = name.parse().map_err(|_| format!("{name} cannot name an image"))?;
+        Ok(spec(node, cfg, &label, &machine).unwrap_or_else(|reason| {
+            let nothing = Digest::new([0; 32]);
+            let mut refused = ImageSpec::plain(label, nothing, 0, Vec::new());
+            refused.refusal = Some(reason);
+            refused
+        }))
+    };
+    cfg.names("images").into_iter().map(spec).collect()
 }
 
-fn spec(node: &NodeId, cfg: &Document, name: &str) -> Result<ImageSpec, String> {
+fn spec(
+    node: &NodeId,
+    cfg: &Document,
+    label: &ImageName,
+    machine: &str,
+) -> Result<ImageSpec, String> {
+    let name = label.as_str();
     let fact = |key: &str| cfg.get(&format!("images.{name}.{key}"));
     let missing = |key: &str| format!("images.{name}.{key} is missing or not right");
     let digest: Digest = fact("digest")
@@ -203,9 +243,8 @@ fn spec(node: &NodeId, cfg: &Document, name: &str) -> Result<ImageSpec, String> 
     let size = fact("size").and_then(Value::as_int).and_then(|size| u64::try_from(size).ok());
     let words = fact("command").and_then(Value::as_list).unwrap_or_default();
     let command = words.iter().filter_map(Value::as_text).map(str::to_owned).collect();
-    let label: ImageName = name.parse().map_err(|_| format!("{name} cannot name an image"))?;
     let size = size.ok_or_else(|| missing("size"))?;
-    let mut spec = ImageSpec::plain(label, digest, size, command);
+    let mut spec = ImageSpec::plain(label.clone(), digest, size, command);
     if fact("kind").and_then(Value::as_text) == Some("systemd") {
         spec.kind = Kind::Systemd;
     }
@@ -218,7 +257,13 @@ fn spec(node: &NodeId, cfg: &Document, name: &str) -> Result<ImageSpec, String> 
     // A system image is the node to whoever logs in, whatever it was called where it was built.
     spec.hostname = Some(node.to_string());
     spec.check().map_err(|error| error.to_string())?;
-    Ok(spec)
+    match fact("arch").and_then(Value::as_text) {
+        Some(built_for) if !layercake_schema::runs_on(built_for, machine) => Err(format!(
+            "it is built for {built_for}, and this node is {machine}; import it for {machine}, or \
+             give the node another image"
+        )),
+        _ => Ok(spec),
+    }
 }
 
 #[async_trait]
@@ -258,7 +303,12 @@ impl Module for ImageModule {
             }
         };
         let done = service.reconcile(&want).await;
-        for started in done.iter().flat_map(|report| &report.started) {
+        let report = match &done {
+            Ok(report) => Some(report),
+            Err(ServiceError::Images { done, .. }) => Some(&**done),
+            Err(_) => None,
+        };
+        for started in report.into_iter().flat_map(|report| &report.started) {
             if let Some(gap) = started.gap_ns.and_then(|ns| i64::try_from(ns / 1000).ok()) {
                 let mut gaps = self.gaps_us.lock().unwrap_or_else(PoisonError::into_inner);
                 gaps.insert(started.name.to_string(), gap);
@@ -315,8 +365,34 @@ mod tests {
     #[test]
     fn what_cannot_run_is_refused_with_its_address() {
         let cfg = serde_json::json!({"images": {"web": {"size": 1}}});
-        let refused =
-            wanted(&NodeId::new("n1").unwrap(), &Document::from_json(&cfg).unwrap()).unwrap_err();
-        assert_eq!(refused, "images.web.digest is missing or not right");
+        let want =
+            wanted(&NodeId::new("n1").unwrap(), &Document::from_json(&cfg).unwrap()).unwrap();
+        let refusal = want[0].refusal.as_deref();
+        assert_eq!(refusal, Some("images.web.digest is missing or not right"));
+    }
+
+    #[test]
+    fn an_image_for_another_machine_is_refused_beside_those_that_are_not() {
+        let own = own_architecture();
+        let other = if own == "x86_64" { "aarch64" } else { "x86_64" };
+        let image = |arch: Option<&str>| {
+            let digest = format!("sha256:{}", "ab".repeat(32));
+            let mut image = serde_json::json!({"digest": digest, "size": 1, "command": ["/a"]});
+            if let Some(arch) = arch {
+                image["arch"] = arch.into();
+            }
+            image
+        };
+        let images = serde_json::json!({
+            "a": image(Some(&own)), "b": image(Some(other)), "c": image(None),
+        });
+        let cfg = Document::from_json(&serde_json::json!({"images": images})).unwrap();
+        let want = wanted(&NodeId::new("n1").unwrap(), &cfg).unwrap();
+        let refusals: Vec<_> = want.iter().map(|spec| spec.refusal.as_deref()).collect();
+        let words = format!("it is built for {other}, and this node is {own}");
+        assert_eq!((refusals[0], refusals[2]), (None, None));
+        assert!(refusals[1].unwrap().starts_with(&words), "{refusals:?}");
+        // What an image is built for is no other image: nothing is swapped because it is told now.
+        assert_eq!(want[0].digest, want[2].digest);
     }
 }

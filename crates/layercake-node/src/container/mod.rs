@@ -9,12 +9,16 @@
 //! with it its namespaces and mounts.
 
 mod capabilities;
+mod executable;
 mod first_process;
+mod identity;
+mod inside;
 mod mounts;
 mod program;
 mod root;
 
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -22,6 +26,8 @@ use std::process::ExitCode;
 use layercake_sys::Namespaces;
 use rustix::process::{DumpableBehavior, Signal};
 use serde::{Deserialize, Serialize};
+
+pub use executable::own_architecture;
 
 use crate::image::{Exit, ImageSpec, Kind, SpecError};
 
@@ -40,6 +46,10 @@ pub struct ContainerSpec {
     pub cgroup: PathBuf,
     /// Content of `/etc/resolv.conf`, if the node has one.
     pub resolv_conf: Option<String>,
+    /// The node's machine id, machine-id(5).
+    pub machine_id: String,
+    /// The node's addresses, under which it is known by its name.
+    pub addresses: Vec<IpAddr>,
     /// The terminal that becomes `/dev/console`.
     pub console: Option<PathBuf>,
 }
@@ -169,6 +179,9 @@ fn become_container(socket: &mut UnixStream) -> Result<ExitCode, StageFailure> {
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .stage("close this process to others")?;
     rustix::process::setsid().stage("start a session")?;
+    // Unlike its monitor it has no claim to be spared when memory runs out.
+    std::fs::write("/proc/self/oom_score_adj", "0")
+        .stage("count as an image when memory runs out")?;
     std::fs::write(spec.cgroup.join("cgroup.procs"), "0")
         .stage(format!("enter the cgroup {}", spec.cgroup.display()))?;
     layercake_sys::unshare(Namespaces {
@@ -179,7 +192,10 @@ fn become_container(socket: &mut UnixStream) -> Result<ExitCode, StageFailure> {
         cgroup: true,
     })
     .stage("leave the node's namespaces")?;
-    root::enter(&spec)?;
+    for lacks in root::enter(&spec)? {
+        // Among what the image itself prints: there whoever looks after it will see it.
+        let _ = writeln!(io::stderr(), "layercake: {lacks}");
+    }
     let program = program::Program::find(&spec.image)?;
 
     send(socket, &Message::Prepared).stage("report to the monitor")?;

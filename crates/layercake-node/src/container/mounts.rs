@@ -18,6 +18,18 @@ pub(super) struct Entry {
     pub(super) options: Option<&'static CStr>,
     /// Whether the container can do without.
     pub(super) optional: bool,
+    /// What becomes of a link that the image has there.
+    pub(super) links: Links,
+}
+
+/// What becomes of a link that the image has where something is mounted.
+#[derive(Clone, Copy)]
+pub(super) enum Links {
+    /// A directory takes its place. What protects the node is mounted by these names, and an image must not be able to
+    /// lead that astray.
+    Replace,
+    /// It is followed, inside the image: `/tmp -> /var/tmp` makes `/var/tmp` the directory in memory.
+    Follow,
 }
 
 const NOSUID_NOEXEC: MountFlags = MountFlags::NOSUID.union(MountFlags::NOEXEC);
@@ -32,7 +44,14 @@ pub(super) fn table(kind: Kind) -> [Entry; 9] {
         Kind::Plain => QUIET.union(MountFlags::RDONLY),
         Kind::Systemd => QUIET,
     };
-    let entry = |fs, target, flags, options| Entry { fs, target, flags, options, optional: false };
+    let links = Links::Replace;
+    let entry =
+        |fs, target, flags, options| Entry { fs, target, flags, options, optional: false, links };
+    // What the image has in these two is hidden, and what programs leave there goes with the container.
+    let memory = |target, options| Entry {
+        links: Links::Follow,
+        ..entry("tmpfs", target, WRITABLE, Some(options))
+    };
     [
         entry("proc", "/proc", QUIET, None),
         entry("tmpfs", "/dev", NOSUID_NOEXEC, Some(c"mode=0755,size=64k")),
@@ -44,11 +63,11 @@ pub(super) fn table(kind: Kind) -> [Entry; 9] {
         ),
         entry("tmpfs", "/dev/shm", WRITABLE, Some(c"mode=1777")),
         // A kernel may lack message queues; few programs ask for them.
-        Entry { fs: "mqueue", target: "/dev/mqueue", flags: QUIET, options: None, optional: true },
+        Entry { optional: true, ..entry("mqueue", "/dev/mqueue", QUIET, None) },
         entry("sysfs", "/sys", QUIET.union(MountFlags::RDONLY), None),
         entry("cgroup2", "/sys/fs/cgroup", cgroup, None),
-        entry("tmpfs", "/run", WRITABLE, Some(c"mode=0755")),
-        entry("tmpfs", "/tmp", WRITABLE, Some(c"mode=1777")),
+        memory("/run", c"mode=0755"),
+        memory("/tmp", c"mode=1777"),
     ]
 }
 

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::fs::Access;
+use rustix::io::Errno;
 
-use super::{Stage, StageFailure};
+use super::{Stage, StageFailure, executable};
 use crate::image::ImageSpec;
 
 /// Where programs are looked for when the image does not say.
@@ -42,6 +43,8 @@ impl Program {
         let name = words.first().map(Path::new).unwrap_or(Path::new("/sbin/init"));
         let path = look_up(name, &workdir, env.get("PATH").map_or(DEFAULT_PATH, String::as_str))
             .map_err(|error| error_at("run the program", name, &error))?;
+        executable::check(&path)
+            .map_err(|reason| error_at("run the program", &path, &io::Error::other(reason)))?;
         Ok(Self { path, words, env, workdir })
     }
 
@@ -57,13 +60,25 @@ impl Program {
 
     /// Becomes the program; returns only when that failed.
     pub(super) fn replace_this_process(&self) -> StageFailure {
-        error_at("run the program", &self.path, &self.command().exec())
+        error_at("run the program", &self.path, &in_words(self.command().exec()))
     }
 
     /// Starts it as a child.
     pub(super) fn spawn(&self) -> Result<std::process::Child, StageFailure> {
-        self.command().spawn().stage(format!("run the program {}", self.path.display()))
+        let started = self.command().spawn().map_err(in_words);
+        started.stage(format!("run the program {}", self.path.display()))
     }
+}
+
+/// The kernel's last word about a program that looked as if it could run.
+fn in_words(error: io::Error) -> io::Error {
+    if error.raw_os_error() != Some(Errno::NOEXEC.raw_os_error()) {
+        return error;
+    }
+    let machine = executable::own_architecture();
+    io::Error::other(format!(
+        "the kernel of this {machine} node does not execute files of its kind"
+    ))
 }
 
 fn error_at(stage: &str, path: &Path, error: &io::Error) -> StageFailure {
@@ -87,7 +102,14 @@ fn look_up(name: &Path, workdir: &Path, path: &str) -> io::Result<PathBuf> {
             }
         }
     }
-    Err(first_reason.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
+    let reason = first_reason.unwrap_or_else(|| io::ErrorKind::NotFound.into());
+    Err(match reason.kind() {
+        kind @ io::ErrorKind::NotFound => io::Error::new(kind, "the image has no such file"),
+        kind @ io::ErrorKind::PermissionDenied => {
+            io::Error::new(kind, "the file is not marked as executable")
+        }
+        _ => reason,
+    })
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, makedev};
 use rustix::io::Errno;
@@ -14,12 +14,13 @@ use rustix::mount::{
     MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
 };
 
-use super::mounts::{self, Entry};
-use super::{ContainerSpec, Stage, StageFailure};
+use super::mounts::{self, Entry, Links};
+use super::{ContainerSpec, Stage, StageFailure, identity, inside};
 use crate::image::Kind;
 
-/// Makes the specified root this process's `/`, with everything a program expects in it.
-pub(super) fn enter(spec: &ContainerSpec) -> Result<(), StageFailure> {
+/// Makes the specified root this process's `/`, with everything a program expects in it. Returns what the image
+/// has to do without, in words.
+pub(super) fn enter(spec: &ContainerSpec) -> Result<Vec<String>, StageFailure> {
     let kind = spec.image.kind;
     rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .stage("keep mounts private")?;
@@ -36,7 +37,7 @@ pub(super) fn enter(spec: &ContainerSpec) -> Result<(), StageFailure> {
     if kind == Kind::Plain {
         protect()?;
     }
-    write_identity(spec)
+    identity::write(spec)
 }
 
 /// pivot_root(2), "pivot_root(".", ".")": the old root lies over the new one for a moment and is
@@ -49,10 +50,30 @@ fn pivot(root: &Path) -> io::Result<()> {
 }
 
 fn mount(entry: &Entry) -> io::Result<()> {
-    fs::create_dir_all(entry.target)?;
-    match rustix::mount::mount(entry.fs, entry.target, entry.fs, entry.flags, entry.options) {
+    let target = match entry.links {
+        Links::Follow => follow(entry.target)?,
+        Links::Replace => {
+            inside::make_own_directory(Path::new(entry.target))?;
+            PathBuf::from(entry.target)
+        }
+    };
+    match rustix::mount::mount(entry.fs, &target, entry.fs, entry.flags, entry.options) {
         Err(Errno::NODEV) if entry.optional => Ok(()),
         other => Ok(other?),
+    }
+}
+
+/// Where a link of the image leads, made if need be. It must not lead into what is mounted for the program's and the
+/// node's sake, or that would be covered.
+fn follow(target: &str) -> io::Result<PathBuf> {
+    let real = inside::make_directory(Path::new(target))?;
+    let system = ["/proc", "/sys", "/dev"].into_iter().find(|system| real.starts_with(system));
+    match system.or((real == Path::new("/")).then_some("/")) {
+        Some(system) => Err(io::Error::other(format!(
+            "{target} in the image is a link to {}, so {system} would be covered",
+            real.display()
+        ))),
+        None => Ok(real),
     }
 }
 
@@ -124,43 +145,4 @@ fn hide(path: &str, is_dir: bool) -> rustix::io::Result<()> {
     } else {
         rustix::mount::mount_bind("/dev/null", path)
     }
-}
-
-/// Host name, resolver and machine id.
-fn write_identity(spec: &ContainerSpec) -> Result<(), StageFailure> {
-    fs::create_dir_all("/etc").stage("make /etc")?;
-    if let Some(hostname) = &spec.image.hostname {
-        rustix::system::sethostname(hostname.as_bytes()).stage("set the host name")?;
-        replace("/etc/hostname", &format!("{hostname}\n")).stage("write /etc/hostname")?;
-    }
-    if let Some(resolv_conf) = &spec.resolv_conf {
-        replace("/etc/resolv.conf", resolv_conf).stage("write /etc/resolv.conf")?;
-    }
-    if spec.image.kind == Kind::Systemd {
-        write_machine_id(spec).stage("write /etc/machine-id")?;
-    }
-    Ok(())
-}
-
-/// Replaces a file, also where the image has a link, which may lead nowhere yet.
-fn replace(path: &str, content: &str) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => fs::write(path, content),
-    }
-}
-
-/// machine-id(5): an image must not bring one, or all nodes would be the same machine. The one
-/// written here is the same at every boot: made of the node's name and the image's name there.
-fn write_machine_id(spec: &ContainerSpec) -> io::Result<()> {
-    let present = fs::read_to_string("/etc/machine-id").unwrap_or_default();
-    if !matches!(present.trim(), "" | "uninitialized") {
-        return Ok(());
-    }
-    let node = rustix::system::uname();
-    let seed =
-        format!("layercake machine-id {} {}", node.nodename().to_string_lossy(), spec.image.name);
-    let digest = ring::digest::digest(&ring::digest::SHA256, seed.as_bytes());
-    let id = digest.as_ref().get(..16).map(hex::encode).unwrap_or_default();
-    replace("/etc/machine-id", &format!("{id}\n"))
 }

@@ -55,6 +55,8 @@ pub struct Observation {
     pub exit: Option<Exit>,
     /// How often it was started again after it ended without being asked to.
     pub restarts: u32,
+    /// How it ended before it was started again.
+    pub last_exit: Option<String>,
     /// Everything it was started with.
     pub spec: ImageSpec,
 }
@@ -64,9 +66,9 @@ pub struct Observation {
 pub struct Failure {
     /// What was wanted; a failure says nothing about another want.
     pub want: Vec<ImageSpec>,
-    /// Which image failed, if one did.
-    pub image: Option<ImageName>,
-    /// Why, for a person.
+    /// Which images failed, and why, for a person.
+    pub images: BTreeMap<ImageName, String>,
+    /// All of it in one line.
     pub reason: String,
 }
 
@@ -147,6 +149,7 @@ mod tests {
             reason: None,
             exit,
             restarts: 0,
+            last_exit: None,
             spec,
         }
     }
@@ -186,8 +189,8 @@ mod tests {
     fn a_failure_counts_only_for_the_want_it_belongs_to() {
         let (old, new) = (spec("a", 1), spec("a", 2));
         let actual = [seen(old.clone(), ContainerState::Running, None)];
-        let failure =
-            Failure { want: vec![new.clone()], image: None, reason: "the digest differs".into() };
+        let (want, images) = (vec![new.clone()], BTreeMap::new());
+        let failure = Failure { want, images, reason: "the digest differs".into() };
         assert_eq!(assess(&[new], &actual, Some(&failure)), ImageState::Error);
         assert_eq!(assess(&[old], &actual, Some(&failure)), ImageState::Active);
     }

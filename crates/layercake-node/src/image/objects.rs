@@ -158,6 +158,8 @@ impl Objects {
                 cgroup: group.to_owned(),
                 // A node without a resolver has images without one.
                 resolv_conf: fs::read_to_string(&self.config.resolv_conf).ok(),
+                machine_id: self.config.machine_id.clone(),
+                addresses: self.config.addresses.clone(),
                 console: None,
             },
             record_dir: dir.0,

@@ -13,7 +13,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{Digest, ImageName, ImageSpec};
+use super::{Circumstances, Digest, ImageName, ImageSpec};
 
 /// One container: a name, and which of the containers that had this name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -60,16 +60,6 @@ pub enum Exit {
     Signal(i32),
     /// Nobody saw it.
     Unknown,
-}
-
-impl fmt::Display for Exit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Code(code) => write!(f, "the main process ended with status {code}"),
-            Self::Signal(signal) => write!(f, "the main process was killed by signal {signal}"),
-            Self::Unknown => f.write_str("the main process was lost together with its monitor"),
-        }
-    }
 }
 
 impl Exit {
@@ -150,6 +140,9 @@ pub struct InstanceRecord {
     pub restarts: u32,
     /// The image that ran under this name before; it is kept for a quick return.
     pub previous: Option<Digest>,
+    /// How the container ended that this one was started in place of, for the same reason.
+    #[serde(default)]
+    pub last_exit: Option<String>,
 }
 
 /// `status.json`: what the monitor knows.
@@ -169,6 +162,9 @@ pub struct Status {
     pub exited_monotonic_ns: Option<u64>,
     /// How it ended.
     pub exit: Option<Exit>,
+    /// What was seen around its end.
+    #[serde(default)]
+    pub circumstances: Circumstances,
 }
 
 /// Names of an instance's files.

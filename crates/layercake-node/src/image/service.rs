@@ -1,25 +1,29 @@
 //! The service itself: from what is wanted to what runs.
 
+mod error;
 mod state;
 mod swap;
 
 use std::collections::BTreeSet;
-use std::error::Error;
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use layercake_seed::ImageBase;
+use layercake_seed::{ImageBase, Seed};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::assess::{Failure, ImageState, Observation, assess};
 use super::fetch::{Fetch, FetchError, Progress};
 use super::kernel::{Kernel, Linux};
-use super::objects::{BuildError, Objects};
+use super::machine_id::machine_id;
+use super::objects::Objects;
+use super::replacements::Replacements;
 use super::tail::{self, ImageLine};
 use super::{Digest, ImageName, ImageSpec, InstanceDir, InstanceId, Store};
 use crate::monitor::LogLimits;
+pub use error::{Failures, ServiceError};
 use state::Containers;
 
 /// The most images at once; a node runs a handful.
@@ -39,6 +43,10 @@ pub struct ServiceConfig {
     pub image_base: ImageBase,
     /// The resolver file that containers get.
     pub resolv_conf: PathBuf,
+    /// The node's machine id, which containers get too: [`super::machine_id`].
+    pub machine_id: String,
+    /// The node's addresses, for the hosts file of containers.
+    pub addresses: Vec<IpAddr>,
     /// How much output of a container is kept.
     pub log_limits: LogLimits,
     /// Told about every piece of an image that arrives.
@@ -46,15 +54,17 @@ pub struct ServiceConfig {
 }
 
 impl ServiceConfig {
-    /// As it is on a node.
+    /// As it is on the node of a seed.
     #[must_use]
-    pub fn of_node(image_base: ImageBase) -> Self {
+    pub fn of_node(seed: &Seed) -> Self {
         Self {
             state_root: "/run/layercake".into(),
             cgroup_root: "/sys/fs/cgroup/layercake".into(),
             program: "/proc/self/exe".into(),
-            image_base,
+            image_base: seed.image_base.clone(),
             resolv_conf: "/etc/resolv.conf".into(),
+            machine_id: machine_id(&seed.cluster, &seed.node),
+            addresses: seed.interfaces.iter().map(|interface| interface.address.ip()).collect(),
             log_limits: LogLimits::default(),
             on_progress: Arc::new(|_| {}),
         }
@@ -64,97 +74,6 @@ impl ServiceConfig {
     pub(super) fn instance_dir(&self, id: &InstanceId) -> InstanceDir {
         let dir = self.state_root.join("containers").join(id.name.as_str());
         InstanceDir(dir.join(id.number.to_string()))
-    }
-}
-
-/// Why what is wanted does not run.
-#[derive(Debug, thiserror::Error)]
-pub enum ServiceError {
-    /// The want itself cannot be right.
-    #[error("the wanted images cannot be run together: {0}")]
-    Want(String),
-    /// An image could not be brought here.
-    #[error("image {name}: cannot fetch {digest}")]
-    Fetch {
-        /// Under which name it is wanted.
-        name: ImageName,
-        /// Which image.
-        digest: Digest,
-        /// Why.
-        #[source]
-        source: FetchError,
-    },
-    /// A container could not be prepared. What ran before still runs.
-    #[error("image {name}: cannot prepare the container")]
-    Prepare {
-        /// Which.
-        name: ImageName,
-        /// Why.
-        #[source]
-        source: BuildError,
-    },
-    /// A prepared container did not start.
-    #[error("image {name}: cannot start the container")]
-    Start {
-        /// Which.
-        name: ImageName,
-        /// Why.
-        #[source]
-        source: BuildError,
-    },
-    /// A container could not be stopped or taken down.
-    #[error("image {name}: cannot stop the container")]
-    Stop {
-        /// Which.
-        name: ImageName,
-        /// Why.
-        #[source]
-        source: BuildError,
-    },
-    /// What an earlier run left could not be removed.
-    #[error("cannot remove what an earlier run left")]
-    Sweep(#[source] BuildError),
-    /// The state directory cannot be used.
-    #[error("cannot use the state directory {path}")]
-    State {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The service was closed before the work was done.
-    #[error("the image service was closed")]
-    Closed,
-    /// The work was given up because the process ends, or a defect stopped it.
-    #[error("the image service was interrupted")]
-    Interrupted(#[source] tokio::task::JoinError),
-}
-
-impl ServiceError {
-    /// The image that it is about.
-    #[must_use]
-    pub fn image(&self) -> Option<&ImageName> {
-        match self {
-            Self::Fetch { name, .. }
-            | Self::Prepare { name, .. }
-            | Self::Start { name, .. }
-            | Self::Stop { name, .. } => Some(name),
-            _ => None,
-        }
-    }
-
-    /// The whole story in one line, for a person.
-    #[must_use]
-    pub fn reason(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
-        text
     }
 }
 
@@ -203,6 +122,10 @@ struct Inner {
     closing: CancellationToken,
     objects: Arc<Mutex<Objects>>,
     containers: Containers,
+    /// Which images may be there to replace those that are not wanted any more.
+    replacements: Mutex<Replacements>,
+    /// What was there when each step began that somebody waits for, the latest last.
+    under_way: Mutex<Vec<(u64, Vec<Observation>)>>,
     last_failure: Mutex<Option<Failure>>,
     /// Counts observable changes.
     changes: watch::Sender<u64>,
@@ -235,6 +158,8 @@ impl ImageService {
             closing: CancellationToken::new(),
             objects: Arc::new(Mutex::new(objects)),
             containers: Containers::default(),
+            replacements: Mutex::default(),
+            under_way: Mutex::default(),
             last_failure: Mutex::new(None),
             changes: watch::Sender::new(0),
         });
@@ -242,10 +167,12 @@ impl ImageService {
         Ok(Self { inner })
     }
 
-    /// Makes exactly the wanted images run.
+    /// Makes exactly the wanted images run. One that cannot run keeps no other from it.
     ///
-    /// Runs to its end even when the caller stops waiting; a second call waits for the first.
+    /// Runs to its end even when the caller stops waiting; a second call waits for the first. As long as the caller
+    /// waits this is one step: [`Self::image_state`] is that of before, and not of the middle of it.
     pub async fn reconcile(&self, want: &[ImageSpec]) -> Result<Report, ServiceError> {
+        let _step = Step::begin(&self.inner);
         let (inner, want) = (Arc::clone(&self.inner), want.to_vec());
         let work = tokio::spawn(async move { inner.reconcile(want).await });
         work.await.map_err(ServiceError::Interrupted)?
@@ -261,7 +188,9 @@ impl ImageService {
     /// Brings images here without running them, so that a later swap needs no fetch.
     pub async fn prefetch(&self, want: &[ImageSpec]) -> Result<Vec<Digest>, ServiceError> {
         let _turn = self.inner.turn.lock().await;
-        self.inner.fetch_all(want).await
+        let mut failures = Failures::default();
+        let fetched = self.inner.fetch_all(want, &mut failures).await?;
+        failures.of.into_values().next().map_or(Ok(fetched), Err)
     }
 
     /// Every container as it is now.
@@ -273,7 +202,9 @@ impl ImageService {
     /// The node's `image_state` in view of what is wanted.
     #[must_use]
     pub fn image_state(&self, want: &[ImageSpec]) -> ImageState {
-        assess(want, &self.observe(), lock(&self.inner.last_failure).as_ref())
+        let before = lock(&self.inner.under_way).last().map(|(_, seen)| seen.clone());
+        let seen = before.unwrap_or_else(|| self.observe());
+        assess(want, &seen, lock(&self.inner.last_failure).as_ref())
     }
 
     /// What the last reconcile failed with, if it did.
@@ -307,7 +238,7 @@ impl Inner {
         }
         let result = self.bring_about(&want).await;
         *lock(&self.last_failure) = result.as_ref().err().map(|error| Failure {
-            image: error.image().cloned(),
+            images: error.images(),
             reason: error.reason(),
             want,
         });
@@ -318,31 +249,57 @@ impl Inner {
     async fn bring_about(self: &Arc<Self>, want: &[ImageSpec]) -> Result<Report, ServiceError> {
         check_together(want)?;
         self.blocking(|objects| objects.sweep()).await?.map_err(ServiceError::Sweep)?;
-        let mut report = Report { fetched: self.fetch_all(want).await?, ..Report::default() };
-        let done = self.swap(want, &mut report).await;
+        let mut failures = Failures::default();
+        for spec in want {
+            let refused = spec.refusal.clone();
+            let reason = refused.or_else(|| spec.check().err().map(|error| error.to_string()));
+            if let Some(reason) = reason {
+                let name = spec.name.clone();
+                failures.add(name.clone(), ServiceError::Refused { name, reason });
+            }
+        }
+        let fetched = self.fetch_all(want, &mut failures).await?;
+        let mut report = Report { fetched, ..Report::default() };
+        self.swap(want, &mut failures, &mut report).await;
         // Also after a failure: what is neither wanted nor running only takes memory.
-        report.collected = self.collect(want, true)?;
-        done.map(|()| report)
+        let collected = self.collect(want, true);
+        if !failures.of.is_empty() {
+            report.collected = collected.unwrap_or_default();
+            return Err(ServiceError::Images { failures, done: Box::new(report) });
+        }
+        report.collected = collected?;
+        Ok(report)
     }
 
-    async fn fetch_all(&self, want: &[ImageSpec]) -> Result<Vec<Digest>, ServiceError> {
+    async fn fetch_all(
+        &self,
+        want: &[ImageSpec],
+        failures: &mut Failures,
+    ) -> Result<Vec<Digest>, ServiceError> {
         let mut fetched = Vec::new();
-        if want.iter().any(|spec| !self.store.has(spec.digest)) {
+        let mut missing: Vec<&ImageSpec> = want.iter().collect();
+        missing
+            .retain(|spec| !failures.of.contains_key(&spec.name) && !self.store.has(spec.digest));
+        if !missing.is_empty() {
             self.collect(want, true)?;
         }
-        for spec in want.iter().filter(|spec| !self.store.has(spec.digest)) {
+        for spec in missing {
+            if self.store.has(spec.digest) {
+                continue;
+            }
             let mut result = self.fetch_unless_closing(spec).await?;
             if matches!(result, Err(FetchError::NoRoom { .. })) {
                 // The previous image is a comfort, the wanted one is needed.
                 self.collect(want, false)?;
                 result = self.fetch_unless_closing(spec).await?;
             }
-            result.map_err(|source| ServiceError::Fetch {
-                name: spec.name.clone(),
-                digest: spec.digest,
-                source,
-            })?;
-            fetched.push(spec.digest);
+            let (name, digest) = (spec.name.clone(), spec.digest);
+            match result {
+                Ok(()) => fetched.push(digest),
+                Err(source) => {
+                    failures.add(name.clone(), ServiceError::Fetch { name, digest, source });
+                }
+            }
         }
         Ok(fetched)
     }
@@ -397,13 +354,36 @@ impl Inner {
     }
 }
 
+/// A step that somebody waits for.
+struct Step {
+    inner: Arc<Inner>,
+    number: u64,
+}
+
+impl Step {
+    fn begin(inner: &Arc<Inner>) -> Self {
+        let before = inner.containers.observe();
+        let mut under_way = lock(&inner.under_way);
+        let number = under_way.last().map_or(0, |(last, _)| last + 1);
+        under_way.push((number, before));
+        drop(under_way);
+        Self { inner: Arc::clone(inner), number }
+    }
+}
+
+impl Drop for Step {
+    fn drop(&mut self) {
+        lock(&self.inner.under_way).retain(|(number, _)| *number != self.number);
+        self.inner.changed();
+    }
+}
+
 fn check_together(want: &[ImageSpec]) -> Result<(), ServiceError> {
     if want.len() > MAX_IMAGES {
         return Err(ServiceError::Want(format!("{} are more than {MAX_IMAGES}", want.len())));
     }
     let mut names = BTreeSet::new();
     for spec in want {
-        spec.check().map_err(|error| ServiceError::Want(error.to_string()))?;
         if !names.insert(&spec.name) {
             return Err(ServiceError::Want(format!("two have the name {}", spec.name)));
         }

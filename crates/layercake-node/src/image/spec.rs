@@ -123,6 +123,10 @@ pub struct ImageSpec {
     /// How long it may take to stop before it is killed.
     #[serde(default)]
     pub stop_timeout_ms: Option<u64>,
+    /// Why this node cannot run it, for a person. Then nothing of it is fetched, and what runs under its name
+    /// runs on.
+    #[serde(default)]
+    pub refusal: Option<String>,
 }
 
 /// Why a specification was refused.
@@ -165,6 +169,7 @@ impl ImageSpec {
             restart: RestartPolicy::default(),
             stop_signal: None,
             stop_timeout_ms: None,
+            refusal: None,
         }
     }
 

@@ -16,6 +16,7 @@ use super::console::Console;
 use super::panic::report_path;
 use super::supervise::{Action, Event, Supervisor};
 use crate::image::{ProcessId, monotonic_ns, read_record, write_record};
+use crate::monitor::killed_for_memory;
 
 /// How the agent before this one ended, in words, for the next agent to report.
 pub const AGENT_END_PATH: &str = "/run/layercake/agent-end";
@@ -59,6 +60,8 @@ struct Init {
     signals: Option<SignalFd>,
     supervisor: Supervisor,
     agent: Option<Pid>,
+    /// Processes that the kernel had killed for lack of memory when the agent was started.
+    killed_before: Option<u64>,
     shell: Option<Pid>,
     halt: Option<Halt>,
 }
@@ -76,6 +79,7 @@ pub(super) fn run_for_ever(mut console: Console) -> ! {
         signals,
         supervisor: Supervisor::default(),
         agent: None,
+        killed_before: killed_for_memory(),
         shell: None,
         halt: None,
     };
@@ -153,7 +157,8 @@ impl Init {
         while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
             if self.agent == Some(pid) {
                 self.agent = None;
-                self.note_end(&describe(status));
+                let memory_ran_out = killed_for_memory() > self.killed_before;
+                self.note_end(&describe(status, memory_ran_out));
                 self.step(Event::Ended);
             } else if self.shell == Some(pid) {
                 self.console.say("the debug shell ended; the next boot has another");
@@ -190,6 +195,7 @@ impl Init {
             Ok(child) => {
                 let pid = Pid::from_child(&child);
                 self.agent = Some(pid);
+                self.killed_before = killed_for_memory();
                 let known = ProcessId::of(pid.as_raw_nonzero().get());
                 let written = known.and_then(|known| write_record(Path::new(AGENT_PATH), &known));
                 if let Err(error) = written {
@@ -255,8 +261,11 @@ impl Init {
     }
 }
 
-fn describe(status: WaitStatus) -> String {
+fn describe(status: WaitStatus, memory_ran_out: bool) -> String {
     match (status.exit_status(), status.terminating_signal()) {
+        (None, Some(9)) if memory_ran_out => {
+            "was killed by signal 9, as the node's memory had run out".to_owned()
+        }
         (Some(0), _) => "ended by itself".to_owned(),
         (Some(code), _) => format!("ended with status {code}"),
         (None, Some(signal)) => format!("was killed by signal {signal}"),

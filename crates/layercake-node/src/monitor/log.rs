@@ -3,6 +3,7 @@
 //! A line is `<unix-ms> <stream> <text>`. When the file is full it becomes `<name>.1`, so between
 //! one and two times the limit is kept.
 
+use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -79,13 +80,19 @@ pub(crate) struct RotatingLog {
     limits: LogLimits,
     file: Option<File>,
     written: u64,
+    /// The last lines that say something.
+    last: VecDeque<Vec<u8>>,
 }
+
+/// How many lines before an end are told with it, and how much of each is kept for that.
+const LAST_LINES: usize = 3;
+const LAST_LINE_BYTES: usize = 1024;
 
 impl RotatingLog {
     /// Opens the log to append. A log that cannot be written is no reason to stop a container:
     /// lines are then lost until it can be again.
     pub(crate) fn open(path: PathBuf, limits: LogLimits) -> Self {
-        let mut log = Self { path, limits, file: None, written: 0 };
+        let mut log = Self { path, limits, file: None, written: 0, last: VecDeque::new() };
         log.reopen();
         log
     }
@@ -100,7 +107,18 @@ impl RotatingLog {
             self.file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |meta| meta.len());
     }
 
+    /// The last lines that say something, the oldest first.
+    pub(super) fn last_lines(&self) -> Vec<String> {
+        self.last.iter().map(|line| String::from_utf8_lossy(line).into_owned()).collect()
+    }
+
     pub(crate) fn line(&mut self, stream: Stream, text: &[u8]) {
+        if !text.trim_ascii().is_empty() {
+            if self.last.len() == LAST_LINES {
+                self.last.pop_front();
+            }
+            self.last.push_back(text[..text.len().min(LAST_LINE_BYTES)].to_vec());
+        }
         if self.written >= self.limits.file_bytes {
             let mut previous = self.path.clone().into_os_string();
             previous.push(".1");
@@ -204,6 +222,19 @@ mod tests {
         let sizes: Vec<u64> = files.map(|file| file.unwrap().metadata().unwrap().len()).collect();
         assert_eq!(sizes.len(), 2);
         assert!(sizes.iter().all(|size| *size < 300), "{sizes:?}");
+    }
+
+    #[test]
+    fn the_last_lines_that_say_something_are_kept_for_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = RotatingLog::open(dir.path().join("log"), LogLimits::default());
+        assert_eq!(log.last_lines(), [""; 0]);
+        for line in ["a", "b", " ", "c", "", "d"] {
+            log.line(Stream::Stdout, line.as_bytes());
+        }
+        assert_eq!(log.last_lines(), ["b", "c", "d"]);
+        log.line(Stream::Stderr, &vec![b'x'; 10_000]);
+        assert_eq!(log.last_lines()[2].len(), LAST_LINE_BYTES);
     }
 
     #[test]

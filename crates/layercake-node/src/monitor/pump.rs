@@ -29,7 +29,7 @@ pub(super) fn until_the_end(mut container: Container, mut log: RotatingLog) -> E
         // only reads what is there, so a failure costs nothing but that.
         let _ = rustix::io::ioctl_fionbio(fd, true);
     }
-    let ended = match pidfd_open(Pid::from_child(&container.child), PidfdFlags::empty()) {
+    let mut ended = match pidfd_open(Pid::from_child(&container.child), PidfdFlags::empty()) {
         Ok(first) => loop {
             if let Some(ended) = wait_for_something(&first, &mut container, &mut outputs, &mut log)
             {
@@ -43,6 +43,7 @@ pub(super) fn until_the_end(mut container: Container, mut log: RotatingLog) -> E
         drain(output, &mut log);
         output.lines.finish(&mut log);
     }
+    ended.last_lines = log.last_lines();
     ended
 }
 
@@ -74,7 +75,7 @@ fn wait_for_something(
             // The first process is about to end as well. It is left to init, so that the end is
             // known before the kernel has taken the namespaces apart.
             Ok(Some(Message::Ended { exit, monotonic_ns })) => {
-                return Some(Ended { exit, monotonic_ns });
+                return Some(Ended::new(exit, monotonic_ns));
             }
             // It ended without a word, which its pidfd tells next.
             _ => container.socket_is_open = false,
@@ -89,8 +90,8 @@ fn end_of_first_process(container: &mut Container) -> Ended {
     let seen_ns = monotonic_ns();
     let status = container.child.wait();
     match next_message(container) {
-        Ok(Some(Message::Ended { exit, monotonic_ns })) => Ended { exit, monotonic_ns },
-        _ => Ended { exit: status.map_or(Exit::Unknown, Exit::of), monotonic_ns: seen_ns },
+        Ok(Some(Message::Ended { exit, monotonic_ns })) => Ended::new(exit, monotonic_ns),
+        _ => Ended::new(status.map_or(Exit::Unknown, Exit::of), seen_ns),
     }
 }
 

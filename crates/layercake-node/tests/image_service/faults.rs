@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use layercake_node::image::{
-    Attachment, ContainerState, ImageState, Kernel, LaunchError, Launched, Linux,
+    Attachment, ContainerState, ImageName, ImageState, Kernel, LaunchError, Launched, Linux,
 };
 use layercake_node::monitor::MonitorSpec;
 
@@ -79,9 +79,7 @@ async fn a_failure_at_any_step_leaves_the_old_running_and_nothing_of_the_new() {
     let pid = service.observe()[0].pid;
     rig.wait_for_objects(OBJECTS_OF_ONE).await;
     let before = rig.kernel_objects();
-    let (two, three) = (rig.image("two"), rig.image("three"));
-    // The first of the two succeeds and has to be undone as well when the second fails.
-    let new = [two.idle("web"), three.idle("other")];
+    let new = [rig.image("two").idle("web")];
     let mut steps = 0;
     for step in 1.. {
         kernel.fail_at(step);
@@ -98,8 +96,37 @@ async fn a_failure_at_any_step_leaves_the_old_running_and_nothing_of_the_new() {
         assert_eq!(service.image_state(&new), ImageState::Error);
         steps = step;
     }
-    assert_eq!(steps, 10, "attach, two mounts, cgroup and launch for each of two containers");
+    assert_eq!(steps, 5, "attach, two mounts, cgroup and launch");
     service.reconcile(&[]).await.unwrap();
+    rig.wait_until_nothing_is_left().await;
+}
+
+#[tokio::test]
+async fn a_failure_at_any_step_of_one_image_keeps_no_other_from_starting() {
+    let rig = Rig::new().await;
+    let kernel = Arc::new(Failing::default());
+    let service = rig.service_on(Arc::clone(&kernel) as Arc<dyn Kernel>);
+    let want =
+        [rig.image("one").idle("a"), rig.image("two").idle("b"), rig.image("three").idle("c")];
+    for step in 1..=5 {
+        kernel.fail_at(5 + step);
+        let error = service.reconcile(&want).await.unwrap_err();
+        let seen = service.observe();
+        let running: Vec<&str> =
+            seen.iter().filter(|s| s.is_up()).map(|s| s.name.as_str()).collect();
+        assert_eq!(running, ["a", "c"], "after a failure at step {step} of b");
+        let failed = error.images();
+        assert_eq!(failed.keys().map(ImageName::as_str).collect::<Vec<_>>(), ["b"]);
+        assert!(failed.values().all(|reason| reason.starts_with("image b: ")), "{failed:?}");
+        assert_eq!(service.image_state(&want), ImageState::Error);
+        // Nothing is left of what failed, and tried again it runs beside the others, which go on.
+        rig.wait_for_objects(2 * OBJECTS_OF_ONE).await;
+        kernel.fail_at(u32::MAX);
+        let report = service.reconcile(&want).await.unwrap();
+        assert_eq!((report.started.len(), report.kept.len()), (1, 2));
+        assert_eq!(service.image_state(&want), ImageState::Active);
+        service.reconcile(&[]).await.unwrap();
+    }
     rig.wait_until_nothing_is_left().await;
 }
 

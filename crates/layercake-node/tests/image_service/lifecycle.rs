@@ -164,7 +164,10 @@ async fn a_killed_main_process_is_noticed_and_started_again_when_asked() {
     kill_9(first);
     let seen = wait_for(&service, |seen| seen[0].state == ContainerState::Dead).await;
     assert_eq!(seen[0].exit, Some(Exit::Signal(9)));
-    assert_eq!(seen[0].reason.as_deref(), Some("the main process was killed by signal 9"));
+    assert_eq!(
+        seen[0].reason.as_deref(),
+        Some("the main process was killed by signal 9 (SIGKILL)")
+    );
     assert_eq!((seen[0].pid, service.image_state(&want)), (None, ImageState::Error));
 
     let report = service.reconcile(&want).await.unwrap();

@@ -5,7 +5,10 @@
 //! cgroup of its own and removes them.
 #![allow(clippy::unwrap_used)]
 
+mod causes;
 mod faults;
+mod identity;
+mod independence;
 mod leftovers;
 mod lifecycle;
 mod rig;

@@ -57,6 +57,8 @@ impl Rig {
             program: env!("CARGO_BIN_EXE_layercake-node").into(),
             image_base: self.server.base(),
             resolv_conf,
+            machine_id: layercake_node::image::machine_id("lab", "n1"),
+            addresses: vec!["10.7.0.11".parse().unwrap()],
             log_limits: LogLimits::default(),
             on_progress: Arc::new(|_| {}),
         }

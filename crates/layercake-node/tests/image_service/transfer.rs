@@ -111,7 +111,8 @@ async fn a_corrupt_image_is_refused_and_the_old_one_keeps_running() {
     assert!(error.reason().starts_with("image web: cannot fetch sha256:"), "{}", error.reason());
     assert!(error.reason().contains("the image is corrupt"), "{}", error.reason());
     assert_eq!(service.image_state(&new), ImageState::Error);
-    assert_eq!(service.last_failure().unwrap().image.unwrap().as_str(), "web");
+    let failed = service.last_failure().unwrap().images;
+    assert_eq!(failed.keys().map(|name| name.as_str()).collect::<Vec<_>>(), ["web"]);
     assert_eq!((service.observe()[0].pid, service.image_state(&old)), (pid, ImageState::Active));
     let hex = new[0].digest.to_hex();
     for name in [hex.clone(), format!("{hex}.partial")] {

@@ -8,7 +8,7 @@ use tokio::task::AbortHandle;
 use super::super::objects::{BuildError, Objects, subdirectories};
 use super::super::record::{ContainerState, Exit, InstanceId, InstanceRecord, Status, read_record};
 use super::super::watch;
-use super::super::{Digest, ImageName, Observation};
+use super::super::{Digest, Ending, ImageName, Observation};
 use super::{Inner, ServiceError, lock};
 
 /// One container.
@@ -31,7 +31,7 @@ impl Drop for Watcher {
 }
 
 impl Known {
-    fn observation(&self) -> Observation {
+    pub(super) fn observation(&self) -> Observation {
         // What was asked to stop has no failure to tell of.
         let exit = self.status.exit.filter(|_| self.status.state != ContainerState::Stopping);
         Observation {
@@ -40,9 +40,10 @@ impl Known {
             state: self.status.state,
             pid: self.status.main.filter(|_| self.is_up()).map(|main| main.pid),
             started_unix_ms: self.status.started_unix_ms,
-            reason: exit.map(|exit| exit.to_string()),
+            reason: exit.map(|exit| Ending(exit, &self.status.circumstances).to_string()),
             exit,
             restarts: self.record.restarts,
+            last_exit: self.record.last_exit.clone(),
             spec: self.record.spec.clone(),
         }
     }

@@ -11,10 +11,9 @@ use super::super::objects::BuildError;
 use super::super::record::{
     ContainerState, InstanceId, InstanceRecord, Status, monotonic_ns, read_record,
 };
-use super::super::watch;
-use super::super::{ImageSpec, Observation};
+use super::super::{ImageSpec, watch};
 use super::state::Known;
-use super::{Inner, Report, ServiceError, Started};
+use super::{Failures, Inner, Report, ServiceError, Started, lock};
 
 /// How long the kernel and a monitor may take to end after everything in a container was killed.
 const KILL_LIMIT: Duration = Duration::from_secs(20);
@@ -27,48 +26,64 @@ struct Prepared {
 }
 
 impl Inner {
-    /// Makes the wanted containers run. Everything is prepared before anything is stopped.
+    /// Makes the wanted containers run, each for itself. A container is prepared before the one that it replaces is
+    /// stopped; one whose name is not wanted any more is stopped only when what may replace it could be prepared.
     pub(super) async fn swap(
         self: &Arc<Self>,
         want: &[ImageSpec],
+        failures: &mut Failures,
         report: &mut Report,
-    ) -> Result<(), ServiceError> {
+    ) {
         let mut prepared = Vec::new();
-        for spec in want {
-            let current = self.containers.get(&spec.name);
-            if current.as_ref().is_some_and(|known| self.is_as_wanted(known, spec)) {
-                report.kept.push(spec.name.clone());
+        for spec in want.iter().cloned() {
+            if failures.of.contains_key(&spec.name) {
                 continue;
             }
-            match self.prepare(spec, current.as_ref()).await {
+            let current = self.containers.get(&spec.name);
+            if current.as_ref().is_some_and(|known| is_as_wanted(known, &spec)) {
+                report.kept.push(spec.name);
+                continue;
+            }
+            match self.prepare(&spec, current.as_ref()).await {
                 Ok(ready) => prepared.push(ready),
-                Err(error) => {
-                    self.discard(prepared).await;
-                    return Err(error);
-                }
+                Err(error) => failures.add(spec.name, error),
             }
         }
-        if let Err(error) = self.stop_unwanted(want, report).await {
-            self.discard(prepared).await;
-            return Err(error);
+        let is_wanted = |known: &Known| want.iter().any(|spec| spec.name == known.id.name);
+        let mut unwanted = self.containers.all();
+        unwanted.retain(|known| !is_wanted(known));
+        let names = |all: &[Known]| all.iter().map(|known| known.id.name.clone()).collect();
+        let wanted = want.iter().map(|spec| spec.name.clone()).collect();
+        let is_spared = {
+            let mut replacements = lock(&self.replacements);
+            replacements.note(wanted, &names(&unwanted));
+            replacements.spared(|name| failures.of.contains_key(name))
+        };
+        let mut stopped = Vec::new();
+        for known in unwanted {
+            if known.is_up() && is_spared.contains(&known.id.name) {
+                failures.spared.push(known.id.name);
+                continue;
+            }
+            match self.stop(&known).await {
+                Ok(_) => stopped.push(known),
+                Err(error) => failures.add(known.id.name, error),
+            }
         }
-        let mut prepared = prepared.into_iter();
-        while let Some(ready) = prepared.next() {
+        for ready in prepared {
+            let name = ready.id.name.clone();
             match self.replace(ready).await {
                 Ok(started) => report.started.push(started),
-                Err(error) => {
-                    self.discard(prepared.collect()).await;
-                    return Err(error);
-                }
+                Err(error) => failures.add(name, error),
             }
         }
-        Ok(())
-    }
-
-    fn is_as_wanted(&self, known: &Known, spec: &ImageSpec) -> bool {
-        let observed: Option<Observation> =
-            self.containers.observe().into_iter().find(|seen| seen.name == known.id.name);
-        known.record.spec == *spec && observed.is_some_and(|seen| seen.is_satisfied())
+        // Unmounting is not part of the time in which nothing runs.
+        for known in stopped {
+            match self.remove(&known).await {
+                Ok(()) => report.stopped.push(known.id.name),
+                Err(error) => failures.add(known.id.name, error),
+            }
+        }
     }
 
     async fn prepare(
@@ -86,6 +101,7 @@ impl Inner {
                 (None, Some(other)) => Some(other.record.spec.digest),
                 (None, None) => None,
             },
+            last_exit: same.and_then(|known| known.observation().reason),
         };
         let work = {
             let (id, record) = (id.clone(), record.clone());
@@ -97,30 +113,15 @@ impl Inner {
         }
     }
 
-    /// Takes prepared containers away again because another one failed.
-    async fn discard(&self, prepared: Vec<Prepared>) {
-        for Prepared { id, record, launched } in prepared {
-            let work = move |objects: &mut super::Objects| {
-                drop(launched);
-                objects.take_down(&id, record.spec.digest)
-            };
-            // The failure that led here is the one to tell; leftovers are swept next time.
-            let _ = self.blocking(work).await;
-        }
-    }
-
-    async fn stop_unwanted(
-        &self,
-        want: &[ImageSpec],
-        report: &mut Report,
-    ) -> Result<(), ServiceError> {
-        let is_wanted = |known: &Known| want.iter().any(|spec| spec.name == known.id.name);
-        for known in self.containers.all().into_iter().filter(|known| !is_wanted(known)) {
-            self.stop(&known).await?;
-            self.remove(&known).await?;
-            report.stopped.push(known.id.name.clone());
-        }
-        Ok(())
+    /// Takes a prepared container away again because the one that it replaces cannot be stopped.
+    async fn discard(&self, prepared: Prepared) {
+        let Prepared { id, record, launched } = prepared;
+        let work = move |objects: &mut super::Objects| {
+            drop(launched);
+            objects.take_down(&id, record.spec.digest)
+        };
+        // The failure that led here is the one to tell; leftovers are swept next time.
+        let _ = self.blocking(work).await;
     }
 
     /// Stops the old container of a name, starts the new one, and only then takes the old down:
@@ -133,7 +134,7 @@ impl Inner {
             Some(known) => match self.stop(known).await {
                 Ok(stopped) => stopped,
                 Err(error) => {
-                    self.discard(vec![ready]).await;
+                    self.discard(ready).await;
                     return Err(error);
                 }
             },
@@ -243,6 +244,10 @@ impl Inner {
         let taken = self.blocking(work).await?;
         taken.map_err(|source| ServiceError::Stop { name: known.id.name.clone(), source })
     }
+}
+
+fn is_as_wanted(known: &Known, spec: &ImageSpec) -> bool {
+    known.record.spec == *spec && known.observation().is_satisfied()
 }
 
 /// When a container was asked to stop, and when its main process ended.
