@@ -4,7 +4,7 @@ use crate::gates::{Candidate, Place};
 use crate::node::{Node, Outdated, Standing};
 use crate::status::{Failed, Want};
 use crate::{Engine, Output, Role, What};
-use kraken_model::{Document, Millis, Path, Value};
+use kraken_model::{Edit, Millis, Patch, Path, Value};
 use kraken_plan::{Context, MutationId, State, Step};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,16 +16,11 @@ pub fn permitted(under: &Path, mutation: &str) -> Path {
     Path::known(&format!("{under}.{mutation}"))
 }
 
-/// What a node should be when no permission counts any more, because its parent is out of reach and could not take
-/// it back; `None` when it has none.
+/// A change of what a node should be after which no permission counts any more: its parent is out of reach and could
+/// not take it back.
 #[must_use]
-pub fn without_permissions(under: &Path, cfg: &Document) -> Option<Document> {
-    let given: Vec<Path> = cfg.under(under.as_str()).map(|(path, _)| path.clone()).collect();
-    (!given.is_empty()).then(|| {
-        let mut cfg = cfg.clone();
-        given.iter().for_each(|path| drop(cfg.remove(path.as_str())));
-        cfg
-    })
+pub fn without_permissions(under: &Path) -> Patch {
+    Patch::Edit(vec![Edit::clear(under.clone())])
 }
 
 /// What was decided, and when it has to be looked at again although nothing happened.

@@ -4,7 +4,8 @@
 //! A node has two [`Document`]s: *cfg*, what people want it to be, and *dsc*, what was discovered
 //! of it. Both are flat, sorted maps from [`Path`] to [`Value`]; neither is ever inferred from the
 //! other. A [`Registry`] of [`Schema`]s says which addresses exist, what they hold and what they
-//! mean; everything a person or a machine says is checked against it.
+//! mean; everything a person or a machine says is checked against it. Whoever changes a document says so with a
+//! [`Patch`], which is evaluated where it is written.
 //!
 //! In: text, JSON, other documents. Out: documents, the [`Change`]s between two of them, and
 //! [`Invalid`] with path and reason for whatever does not fit. Promises: documents are cheap to
@@ -16,6 +17,7 @@ mod duration;
 mod moment;
 mod node;
 mod nodeset;
+mod patch;
 mod path;
 mod schema;
 mod time;
@@ -26,6 +28,7 @@ pub use duration::{DurationError, format_duration, parse_duration};
 pub use moment::{Moment, MomentError};
 pub use node::{NodeId, NodeIdError, Side};
 pub use nodeset::{NodeSet, NodeSetError};
+pub use patch::{Edit, Patch};
 pub use path::{Path, PathError, Pattern};
 pub use schema::{Field, Format, Invalid, Kind, Registry, RegistryError, Schema};
 pub use time::Millis;

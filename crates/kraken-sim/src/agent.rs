@@ -305,7 +305,9 @@ impl<A: Application> Fleet<A> {
         }
         let (under, seat) = (self.app.permitted_under(), &self.nodes[n]);
         let view = seat.agent.as_ref().and_then(|agent| agent.engine.node(&seat.id));
-        if let Some(cfg) = view.and_then(|view| without_permissions(&under, view.cfg)) {
+        let Some(cfg) = view.map(|view| view.cfg) else { return };
+        let lapsed = without_permissions(&under).apply(Some(cfg)).filter(|lapsed| lapsed != cfg);
+        if let Some(cfg) = lapsed {
             let (node, by) = (seat.id.clone(), "agent".into());
             self.agent_step(n, Input::Configure { node, cfg: Some(cfg), by });
         }

@@ -1,18 +1,19 @@
 //! A store in one file.
 
+mod file;
 mod past;
 
 use crate::{
-    Bounds, CfgWrite, JournalRecord, Loaded, MAX_DEFERRED_RECORDS, PastRow, Snapshot, Store,
-    StoreError, TRIM_STEP, ValueWrite, check_bodies,
+    Bounds, Commit, Committed, JournalRecord, Loaded, MAX_DEFERRED_RECORDS, PastRow, Snapshot,
+    Store, StoreError, TRIM_STEP, ValueWrite, check_bodies,
 };
+use file::{create, explain, guarded, io, open_file};
 use kraken_model::{Document, Millis, NodeId};
 use redb::{
     Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction,
 };
 use std::io::ErrorKind;
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 /// The form in which everything is kept. Another one gets another number.
@@ -20,6 +21,10 @@ const FORMAT: u64 = 1;
 
 /// How much memory the database may use for pages, in bytes.
 const CACHE_BYTES: usize = 16 << 20;
+
+/// The name of the number below which every number may have been given to a record, whether or not that
+/// became durable.
+const RESERVED: &str = "reserved_records";
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const CFG: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("cfg");
@@ -41,6 +46,9 @@ pub struct Embedded {
     deferred: Vec<JournalRecord>,
     /// The number of the next record.
     next: u64,
+    /// Numbers from here on were never given to a record: the file says so. Those before may have been, by a
+    /// process that was killed before what it had appended was durable.
+    reserved: u64,
 }
 
 impl std::fmt::Debug for Embedded {
@@ -77,8 +85,10 @@ impl Embedded {
             Err(error) if error.kind() == ErrorKind::NotFound => create(&path)?,
             Err(error) => return Err(io(&path, error)),
         }
-        let mut store = Self { path, database: None, deferred: Vec::new(), next: 1 };
-        store.next = store.read(|tables| tables.number("next_record"))?.max(1);
+        let mut store = Self { path, database: None, deferred: Vec::new(), next: 1, reserved: 1 };
+        store.next = store.read(first_unused)?;
+        // Until something is written no number is this process's own.
+        store.reserved = store.next;
         Ok(store)
     }
 
@@ -115,9 +125,14 @@ impl Embedded {
         let Some(database) = &self.database else { unreachable!("opened above") };
         let mut stamp = 0;
         let mut outcome = None;
+        let mut reserved = self.reserved;
         let done = guarded(|| {
             let transaction = database.begin_write()?;
-            write_journal(&transaction, self.deferred.iter().chain(&fresh), next)?;
+            let is_written = write_journal(&transaction, self.deferred.iter().chain(&fresh), next)?;
+            if is_written {
+                reserved = next + MAX_DEFERRED_RECORDS as u64;
+                count_to(&transaction, RESERVED, reserved)?;
+            }
             let result = work(&transaction)?;
             stamp = count(&transaction, "writes")?;
             outcome = Some(result);
@@ -138,6 +153,7 @@ impl Embedded {
         }
         self.deferred.clear();
         self.next = next;
+        self.reserved = reserved;
         // Set whenever the transaction came as far as its stamp.
         outcome.ok_or_else(|| StoreError::Damaged {
             path: self.path.clone(),
@@ -148,108 +164,12 @@ impl Embedded {
 
 impl Drop for Embedded {
     fn drop(&mut self) {
-        // Best effort: whoever needs to know calls `flush`.
-        if !self.deferred.is_empty() {
-            let _ = self.flush();
+        // Best effort: whoever needs to know calls `flush`. A store that is closed in order leaves no gap in
+        // the numbers.
+        if self.reserved != self.next || !self.deferred.is_empty() {
+            let next = self.next;
+            let _ = self.write(&[], |transaction| count_to(transaction, RESERVED, next));
         }
-    }
-}
-
-/// Creates the file under another name and gives it its own when it is whole: a file that is there
-/// is never half made.
-fn create(path: &Path) -> Result<(), StoreError> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let directory = match path.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
-        Some(parent) => parent,
-        None => Path::new("/"),
-    };
-    if !directory.is_dir() {
-        return Err(StoreError::NoDirectory { path: path.to_owned() });
-    }
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".new{}", std::process::id()));
-    let new = PathBuf::from(name);
-    // Secrets lie in it: nobody else may read it.
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600);
-    options.open(&new).map_err(|error| io(path, error))?;
-    let made = guarded(|| {
-        let database = Database::builder().set_cache_size(CACHE_BYTES).create(&new)?;
-        let transaction = database.begin_write()?;
-        transaction.open_table(META)?.insert("format", FORMAT)?;
-        transaction.open_table(CFG)?;
-        transaction.open_table(CHECKPOINT)?;
-        transaction.open_table(JOURNAL)?;
-        transaction.open_table(BY_NODE)?;
-        transaction.open_table(VALUES)?;
-        past::create(&transaction)?;
-        transaction.commit()?;
-        Ok(())
-    });
-    let made = made.map_err(|fault| explain(path, fault)).and_then(|()| {
-        // Never over a file that another process has made meanwhile.
-        match std::fs::hard_link(&new, path) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(io(path, error)),
-            _ => Ok(()),
-        }
-    });
-    let removed = std::fs::remove_file(&new).map_err(|error| io(path, error));
-    made.and(removed)?;
-    let synced = std::fs::File::open(directory).and_then(|d| d.sync_all());
-    synced.map_err(|error| io(path, error))
-}
-
-fn open_file(path: &Path) -> Result<Database, StoreError> {
-    let length = std::fs::metadata(path).map_err(|error| io(path, error))?.len();
-    if length == 0 {
-        let reason = "it is empty".to_owned();
-        return Err(StoreError::Damaged { path: path.to_owned(), reason });
-    }
-    let opened = guarded(|| {
-        let database = Database::builder().set_cache_size(CACHE_BYTES).open(path)?;
-        let reader = Reader(database.begin_read()?);
-        let format = reader.number("format")?;
-        drop(reader);
-        Ok((database, format))
-    });
-    match opened {
-        Ok((database, FORMAT)) => Ok(database),
-        Ok((_, found)) => Err(StoreError::Format { path: path.to_owned(), found, known: FORMAT }),
-        Err(fault) => Err(explain(path, fault)),
-    }
-}
-
-/// Does something with the database. It is written to return errors, but a damaged file has more
-/// ways to be wrong than anybody thought of: a panic in it is one more kind of damage.
-fn guarded<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-        Err(Fault::damaged(text.unwrap_or("no further reason")))
-    })
-}
-
-fn io(path: &Path, source: std::io::Error) -> StoreError {
-    let path = path.to_owned();
-    match source.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => StoreError::Full { path },
-        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
-            StoreError::Denied { path, source }
-        }
-        ErrorKind::InvalidData | ErrorKind::UnexpectedEof => {
-            StoreError::Damaged { path, reason: source.to_string() }
-        }
-        _ => StoreError::Io { path, source },
-    }
-}
-
-fn explain(path: &Path, Fault(error): Fault) -> StoreError {
-    match error {
-        redb::Error::DatabaseAlreadyOpen => StoreError::Locked { path: path.to_owned() },
-        redb::Error::Io(source) => io(path, source),
-        redb::Error::Corrupted(reason) => StoreError::Damaged { path: path.to_owned(), reason },
-        other => StoreError::Damaged { path: path.to_owned(), reason: other.to_string() },
     }
 }
 
@@ -299,11 +219,38 @@ fn write_documents<'a>(
     Ok(())
 }
 
+fn write_values(transaction: &WriteTransaction, values: &[ValueWrite]) -> Result<(), Fault> {
+    if values.is_empty() {
+        return Ok(());
+    }
+    let mut table = transaction.open_table(VALUES)?;
+    for ValueWrite { namespace, key, value } in values {
+        let place = (namespace.as_str(), key.as_str());
+        match value {
+            Some(value) => table.insert(place, value.as_slice())?,
+            None => table.remove(place)?,
+        };
+    }
+    Ok(())
+}
+
+/// The first number that was surely never given to a record.
+fn first_unused(tables: &Reader) -> Result<u64, Fault> {
+    let (next, reserved) = (tables.number("next_record")?, tables.number(RESERVED)?);
+    let reserved = match reserved {
+        // Written before numbers were reserved, when so many may have been given and lost.
+        0 if next > 0 => next + MAX_DEFERRED_RECORDS as u64,
+        reserved => reserved,
+    };
+    Ok(next.max(reserved).max(1))
+}
+
+/// Writes records, and says whether there were any.
 fn write_journal<'a>(
     transaction: &WriteTransaction,
     records: impl Iterator<Item = &'a JournalRecord>,
     next: u64,
-) -> Result<(), Fault> {
+) -> Result<bool, Fault> {
     let mut journal = transaction.open_table(JOURNAL)?;
     let mut by_node = transaction.open_table(BY_NODE)?;
     let mut written = 0;
@@ -319,7 +266,7 @@ fn write_journal<'a>(
         meta.insert("journal_written", before + written)?;
         meta.insert("next_record", next)?;
     }
-    Ok(())
+    Ok(written > 0)
 }
 
 /// The tables as they were at one moment.
@@ -424,18 +371,26 @@ impl Store for Embedded {
         self.write(&[], |transaction| count(transaction, "epoch"))
     }
 
-    fn commit(&mut self, cfg: &[CfgWrite], records: &[JournalRecord]) -> Result<u64, StoreError> {
-        self.write(records, |transaction| {
-            let documents = cfg.iter().map(|w| (&w.node, w.doc.as_ref()));
+    fn commit(&mut self, commit: &Commit<'_>) -> Result<Committed, StoreError> {
+        let first = self.next;
+        let revision = self.write(commit.records, |transaction| {
+            let documents = commit.cfg.iter().map(|w| (&w.node, w.doc.as_ref()));
             write_documents(transaction, CFG, documents)?;
+            write_values(transaction, commit.values)?;
+            if commit.cfg.is_empty() {
+                let meta = transaction.open_table(META)?;
+                return Ok(meta.get("revision")?.map_or(0, |revision| revision.value()));
+            }
             count(transaction, "revision")
-        })
+        })?;
+        Ok(Committed { revision, first })
     }
 
     fn append(&mut self, records: &[JournalRecord]) -> Result<u64, StoreError> {
         check_bodies(records)?;
         let first = self.next;
-        if self.deferred.len() + records.len() > MAX_DEFERRED_RECORDS {
+        let is_reserved = first + records.len() as u64 <= self.reserved;
+        if !is_reserved || self.deferred.len() + records.len() > MAX_DEFERRED_RECORDS {
             self.write(records, |_| Ok(()))?;
             return Ok(first);
         }
@@ -570,17 +525,7 @@ impl Store for Embedded {
     }
 
     fn put_all(&mut self, values: &[ValueWrite]) -> Result<(), StoreError> {
-        self.write(&[], |transaction| {
-            let mut table = transaction.open_table(VALUES)?;
-            for ValueWrite { namespace, key, value } in values {
-                let place = (namespace.as_str(), key.as_str());
-                match value {
-                    Some(value) => table.insert(place, value.as_slice())?,
-                    None => table.remove(place)?,
-                };
-            }
-            Ok(())
-        })
+        self.write(&[], |transaction| write_values(transaction, values))
     }
 
     fn list(&mut self, namespace: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {

@@ -9,7 +9,9 @@
 //!   or not at all. When one fails, nothing of it is there.
 //! - What [`Store::append`] acknowledged becomes durable with the next of those, or after
 //!   [`MAX_DEFERRED_RECORDS`] records. Until then the end of the process may lose it.
-//! - Records are numbered from 1 without gaps, in the order of their acknowledgement.
+//! - Records are numbered from 1, in the order of their acknowledgement. No number is given twice, not even that
+//!   of a record which was lost with its process: the next one then begins behind a gap of at most
+//!   [`MAX_DEFERRED_RECORDS`] numbers. Otherwise there are no gaps.
 //! - [`Store::trim`] takes away the oldest records that are beyond the bounds, a few at a time. What is
 //!   kept always begins at a whole snapshot, so that what nodes were at any time since is known.
 //!
@@ -133,6 +135,26 @@ pub struct CfgWrite {
     pub doc: Option<Document>,
 }
 
+/// What is written together: all of it or, on an error, nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Commit<'a> {
+    /// Configuration.
+    pub cfg: &'a [CfgWrite],
+    /// Values that belong to it.
+    pub values: &'a [ValueWrite],
+    /// Records of what has changed.
+    pub records: &'a [JournalRecord],
+}
+
+/// Result of a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The revision of the configuration: one more than before when any of it was written.
+    pub revision: u64,
+    /// The number of the first record.
+    pub first: u64,
+}
+
 /// A value that is to be kept under a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ValueWrite {
@@ -153,7 +175,7 @@ pub struct Loaded {
     pub checkpoint: Vec<(NodeId, Document)>,
     /// The number of the first record that may say more than the checkpoint.
     pub checkpointed: u64,
-    /// How many commits there were.
+    /// How many commits of configuration there were.
     pub revision: u64,
 }
 
@@ -171,11 +193,11 @@ pub trait Store: Send {
     /// When it cannot be made durable.
     fn open_epoch(&mut self) -> Result<u64, StoreError>;
 
-    /// Writes configuration and what is to be said of it, both or neither, and gives the revision.
+    /// Writes configuration, values that belong to it, and records of what has changed: all or nothing.
     ///
     /// # Errors
     /// When it cannot be made durable; then nothing of it is there.
-    fn commit(&mut self, cfg: &[CfgWrite], records: &[JournalRecord]) -> Result<u64, StoreError>;
+    fn commit(&mut self, commit: &Commit<'_>) -> Result<Committed, StoreError>;
 
     /// Adds to the journal, and gives the number of the first record. It may be lost with the
     /// process until the next [`Store::flush`].

@@ -1,8 +1,8 @@
 //! A store that lasts as long as the process.
 
 use crate::{
-    Bounds, CfgWrite, JournalRecord, Loaded, PastRow, Snapshot, Store, StoreError, TRIM_STEP,
-    ValueWrite, check_bodies,
+    Bounds, CfgWrite, Commit, Committed, JournalRecord, Loaded, PastRow, Snapshot, Store,
+    StoreError, TRIM_STEP, ValueWrite, check_bodies,
 };
 use kraken_model::{Document, Millis, NodeId};
 use std::collections::{BTreeMap, VecDeque};
@@ -83,13 +83,14 @@ impl Store for Memory {
         Ok(self.epoch)
     }
 
-    fn commit(&mut self, cfg: &[CfgWrite], records: &[JournalRecord]) -> Result<u64, StoreError> {
-        self.append(records)?;
-        for CfgWrite { node, doc } in cfg {
+    fn commit(&mut self, commit: &Commit<'_>) -> Result<Committed, StoreError> {
+        let first = self.append(commit.records)?;
+        for CfgWrite { node, doc } in commit.cfg {
             write(&mut self.loaded.0, node, doc.as_ref());
         }
-        self.revision += 1;
-        Ok(self.revision)
+        self.put_all(commit.values)?;
+        self.revision += u64::from(!commit.cfg.is_empty());
+        Ok(Committed { revision: self.revision, first })
     }
 
     fn append(&mut self, records: &[JournalRecord]) -> Result<u64, StoreError> {

@@ -3,8 +3,8 @@
 
 use kraken_model::{Document, Millis, NodeId, Path};
 use kraken_store::{
-    Bounds, CfgWrite, Embedded, JournalRecord, MAX_BODY_BYTES, Memory, PastRow, Snapshot, Store,
-    StoreError, ValueWrite,
+    Bounds, CfgWrite, Commit, Committed, Embedded, JournalRecord, MAX_BODY_BYTES, Memory, PastRow,
+    Snapshot, Store, StoreError, ValueWrite,
 };
 use std::time::Duration;
 
@@ -34,12 +34,51 @@ fn set(name: &str, text: &str) -> CfgWrite {
     CfgWrite { node: node(name), doc: Some(document(text)) }
 }
 
+/// Writes documents and what is said of them.
+fn commit(
+    store: &mut dyn Store,
+    cfg: &[CfgWrite],
+    records: &[JournalRecord],
+) -> Result<Committed, StoreError> {
+    store.commit(&Commit { cfg, values: &[], records })
+}
+
+#[test]
+fn what_belongs_together_is_committed_together_or_not_at_all() {
+    of_each(|store| {
+        let value = |key: &str, text: &str| ValueWrite {
+            namespace: "file".into(),
+            key: key.into(),
+            value: Some(text.as_bytes().to_vec()),
+        };
+        store.append(&[record(1, None)]).unwrap();
+        let (cfg, values) = ([set("a", "1")], [value("text", "one"), value("name", "x")]);
+        let records = [record(2, Some("a")), record(3, None)];
+        let all = Commit { cfg: &cfg, values: &values, records: &records };
+        assert_eq!(store.commit(&all).unwrap(), Committed { revision: 1, first: 2 });
+        let only = Commit { values: &[value("text", "two")], ..Commit::default() };
+        let committed = store.commit(&only).unwrap();
+        assert_eq!(committed, Committed { revision: 1, first: 4 }, "cfg is as it was");
+        assert_eq!(store.get("file", "text").unwrap().unwrap(), b"two");
+        assert_eq!(store.load().unwrap().revision, 1);
+        let body = vec![b'x'; MAX_BODY_BYTES + 1];
+        let huge = [JournalRecord { body, ..record(4, None) }];
+        let refused =
+            Commit { cfg: &[set("a", "3")], values: &[value("text", "3")], records: &huge };
+        store.commit(&refused).unwrap_err();
+        assert_eq!(store.load().unwrap().cfg, [(node("a"), document("1"))]);
+        assert_eq!(store.get("file", "text").unwrap().unwrap(), b"two");
+        assert_eq!(store.journal(0, 10, None).unwrap().len(), 3);
+    });
+}
+
 #[test]
 fn what_was_committed_is_loaded_in_the_order_of_names() {
     of_each(|store| {
-        assert_eq!(store.commit(&[set("b", "1"), set("a", "2"), set("c", "3")], &[]).unwrap(), 1);
+        let three = [set("b", "1"), set("a", "2"), set("c", "3")];
+        assert_eq!(commit(store, &three, &[]).unwrap().revision, 1);
         let gone = CfgWrite { node: node("c"), doc: None };
-        assert_eq!(store.commit(&[set("b", "4"), gone], &[]).unwrap(), 2);
+        assert_eq!(commit(store, &[set("b", "4"), gone], &[]).unwrap().revision, 2);
         let loaded = store.load().unwrap();
         assert_eq!(loaded.cfg, [(node("a"), document("2")), (node("b"), document("4"))]);
         assert_eq!(loaded.revision, 2);
@@ -90,7 +129,7 @@ fn epochs_count_from_one() {
 fn records_are_numbered_without_gaps_and_read_by_number_and_node() {
     of_each(|store| {
         assert_eq!(store.append(&[record(10, Some("a")), record(11, Some("b"))]).unwrap(), 1);
-        store.commit(&[], &[record(12, None)]).unwrap();
+        assert_eq!(commit(store, &[], &[record(12, None)]).unwrap().first, 3);
         assert_eq!(store.append(&[record(13, Some("a"))]).unwrap(), 4);
         let numbers = |records: Vec<JournalRecord>| -> Vec<(u64, u64)> {
             records.iter().map(|r| (r.seq, r.at.0)).collect()
@@ -304,7 +343,7 @@ fn values_are_kept_by_namespace_and_key() {
 fn a_record_beyond_all_measure_is_refused_and_nothing_with_it_is_done() {
     of_each(|store| {
         let huge = JournalRecord { body: vec![0; MAX_BODY_BYTES + 1], ..record(1, None) };
-        let error = store.commit(&[set("a", "1")], std::slice::from_ref(&huge)).unwrap_err();
+        let error = commit(store, &[set("a", "1")], std::slice::from_ref(&huge)).unwrap_err();
         assert!(matches!(error, StoreError::TooLarge { .. }), "{error}");
         assert!(store.append(&[huge]).is_err());
         assert_eq!(store.load().unwrap(), Default::default());

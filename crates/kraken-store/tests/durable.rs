@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use kraken_model::{Document, Millis, NodeId, Path};
-use kraken_store::{CfgWrite, Embedded, JournalRecord, Store, StoreError};
+use kraken_store::{
+    CfgWrite, Commit, Embedded, JournalRecord, MAX_DEFERRED_RECORDS, Store, StoreError,
+};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::process::{Command, Stdio};
 
@@ -18,6 +20,16 @@ fn write(n: u64, bytes: usize) -> CfgWrite {
 
 fn record(n: u64) -> JournalRecord {
     JournalRecord { seq: 0, at: Millis(n), node: None, body: n.to_string().into_bytes() }
+}
+
+/// Writes a document and what is said of it; gives the revision.
+fn commit(
+    store: &mut Embedded,
+    write: CfgWrite,
+    records: &[JournalRecord],
+) -> Result<u64, StoreError> {
+    let commit = Commit { cfg: &[write], values: &[], records };
+    store.commit(&commit).map(|committed| committed.revision)
 }
 
 /// This very test program, running one of its ignored tests.
@@ -81,9 +93,60 @@ fn child_that_commits_until_killed() {
     let from = store.load().unwrap().revision;
     let mut out = std::io::stdout();
     for n in from + 1.. {
-        let revision = store.commit(&[write(n, 100)], &[record(n)]).unwrap();
+        let revision = commit(&mut store, write(n, 100), &[record(n)]).unwrap();
         // In one write, so that no half line is read.
         out.write_all(format!("\nacknowledged {revision}\n").as_bytes()).unwrap();
+        out.flush().unwrap();
+    }
+}
+
+#[test]
+fn no_number_that_a_killed_process_gave_is_given_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut given = 0;
+    for round in 1..=20_u64 {
+        let mut child = child(&[], "child_that_appends_until_killed", directory.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let number = |line: &str, given: &mut u64| {
+            if let Some((first, last)) = line.strip_prefix("gave ").and_then(|l| l.split_once('-'))
+            {
+                let (first, last): (u64, u64) = (first.parse().unwrap(), last.parse().unwrap());
+                assert!(first > *given, "{first} was given before, up to {given}");
+                assert!(first <= *given + 1 + MAX_DEFERRED_RECORDS as u64, "{first} after {given}");
+                *given = last;
+            }
+        };
+        // More and less than what is made durable by itself.
+        let enough = given + 37 * round;
+        while given < enough {
+            let line = lines.next().expect("the child goes on until it is killed").unwrap();
+            number(&line, &mut given);
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        lines.map_while(Result::ok).for_each(|line| number(&line, &mut given));
+    }
+    let mut store = Embedded::open(directory.path().join("store")).unwrap();
+    let first = store.append(&[record(1)]).unwrap();
+    assert!(first > given, "{first} was given before, up to {given}");
+    drop(store);
+    let mut store = Embedded::open(directory.path().join("store")).unwrap();
+    assert_eq!(store.append(&[record(2)]).unwrap(), first + 1, "a gap after an end in order");
+}
+
+#[test]
+#[ignore = "run by another test, and killed by it"]
+fn child_that_appends_until_killed() {
+    let mut store = Embedded::open(directory().join("store")).unwrap();
+    let mut out = std::io::stdout();
+    for n in 1.. {
+        let records: Vec<_> = (0..n % 7 + 1).map(record).collect();
+        let first = store.append(&records).unwrap();
+        let last = first + records.len() as u64 - 1;
+        out.write_all(format!("\ngave {first}-{last}\n").as_bytes()).unwrap();
         out.flush().unwrap();
     }
 }
@@ -108,7 +171,7 @@ fn child_on_a_small_disk() {
     let mut store = Embedded::open(&file).unwrap();
     let mut acknowledged = 0;
     let error = loop {
-        match store.commit(&[write(acknowledged + 1, 4000)], &[record(acknowledged + 1)]) {
+        match commit(&mut store, write(acknowledged + 1, 4000), &[record(acknowledged + 1)]) {
             Ok(revision) => acknowledged = revision,
             Err(error) => break error,
         }
@@ -120,11 +183,12 @@ fn child_on_a_small_disk() {
     let loaded = store.load().unwrap();
     assert_eq!(loaded.revision, acknowledged);
     assert_eq!(loaded.cfg.len() as u64, acknowledged);
-    let again = (0..64).find_map(|_| store.commit(&[write(acknowledged + 1, 200_000)], &[]).err());
+    let large = || write(acknowledged + 1, 200_000);
+    let again = (0..64).find_map(|_| commit(&mut store, large(), &[]).err());
     assert!(matches!(again, Some(StoreError::Full { .. })), "{again:?}");
 
     std::fs::remove_file(&ballast).unwrap();
-    let revision = store.commit(&[write(acknowledged + 1, 10)], &[]).unwrap();
+    let revision = commit(&mut store, write(acknowledged + 1, 10), &[]).unwrap();
     drop(store);
     let mut store = Embedded::open(&file).unwrap();
     let loaded = store.load().unwrap();
@@ -181,7 +245,7 @@ fn damaged(damage: impl FnOnce(&mut std::fs::File)) -> Option<StoreError> {
     let file = directory.path().join("store");
     let mut store = Embedded::open(&file).unwrap();
     for n in 1..50 {
-        store.commit(&[write(n, 1000)], &[record(n)]).unwrap();
+        commit(&mut store, write(n, 1000), &[record(n)]).unwrap();
     }
     drop(store);
     let mut raw = std::fs::OpenOptions::new().read(true).write(true).open(&file).unwrap();
@@ -190,7 +254,7 @@ fn damaged(damage: impl FnOnce(&mut std::fs::File)) -> Option<StoreError> {
     let result = Embedded::open(&file).and_then(|mut store| {
         store.load()?;
         store.journal(0, usize::MAX, None)?;
-        store.commit(&[write(1, 10)], &[record(1)])
+        commit(&mut store, write(1, 10), &[record(1)])
     });
     result.err()
 }

@@ -2,13 +2,14 @@
 //!
 //! An application declares what may stand in a document (a [`kraken_model::Registry`]) and what
 //! its [`Module`]s can do (a [`kraken_plan::ModuleSet`]), and starts [`Kraken`]. From then on people
-//! say what nodes should be, with [`Kraken::configure`]; modules say what nodes are, with
+//! say what nodes should be, with [`Kraken::change`]; modules say what nodes are, with
 //! [`Context::discover`]; and the engine has modules take the steps in between, for ever.
 //!
 //! A module may be a [`Service`]: then it runs only while the state of its node says so, and the planner
 //! starts it when something needs it, restarts it and stops it.
 //!
-//! Promises: what was acknowledged is durable; a module that fails, hangs, panics, floods or lies
+//! Promises: what was acknowledged is durable, and so is who wanted it; changes of what nodes should be are evaluated
+//! one after the other, so that none is lost to another; a module that fails, hangs, panics, floods or lies
 //! costs its own nodes' attempts and nothing else ([`Kraken::hosted`] tells how each one is); after a crash the application goes on where it was, and nodes
 //! that were running are adopted, not restarted.
 
@@ -50,4 +51,5 @@ pub use sync::{Agent, AgentError, AgentOptions, LogLine};
 #[cfg(feature = "parent")]
 pub use sync::{OnLog, SyncError, SyncOptions, SyncParent, ToldCfg};
 pub use tls::{EXPORTER_LABEL, Identity, IdentityError, KeyPin, KeyPinError, client_config};
+pub use turn::{CfgChange, Configured, Reconfigured};
 pub use views::{Subscription, View, Views};

@@ -9,12 +9,12 @@ use crate::keeper::Keeper;
 use crate::module::{Context, Discovery, Module};
 use crate::past::{self, PastError, Then};
 use crate::service::Services;
-use crate::turn::{Engineer, Request};
+use crate::turn::{CfgChange, Configured, Engineer, Request};
 use crate::views::Views;
 use kraken_engine::{
     Command, Engine, Explanation, InUse, Input, Limit, Outlook, Settings, Summary,
 };
-use kraken_model::{Change, Document, Invalid, Millis, NodeId, Registry, Side};
+use kraken_model::{Change, Document, Invalid, Millis, NodeId, Patch, Registry, Side};
 use kraken_plan::{ModuleSet, Service};
 use kraken_store::{Store, StoreError};
 use std::collections::BTreeSet;
@@ -197,39 +197,37 @@ impl Kraken {
         Ok((kraken, Tasks { tasks, modules: present, journal: journal_task }))
     }
 
-    /// Replaces what nodes should be; `None` takes a node away. Durable when this returns; all of
+    /// Changes what nodes should be, and what belongs to it. Durable when this returns, with who wanted it; all of
     /// it or, on an error, nothing.
     ///
     /// # Errors
-    /// When a document does not fit, or cannot be kept.
-    pub async fn configure(
-        &self,
-        writes: Vec<(NodeId, Option<Document>)>,
-        by: &str,
-    ) -> Result<u64, KrakenError> {
-        self.configure_at(None, writes, by).await
-    }
-
-    /// The same, but only while the revision is still the one that is meant, if one is
-    /// ([`Kraken::outlook`]).
-    ///
-    /// # Errors
-    /// When a document does not fit, or cannot be kept, or the revision is another.
-    pub async fn configure_at(
-        &self,
-        at: Option<u64>,
-        writes: Vec<(NodeId, Option<Document>)>,
-        by: &str,
-    ) -> Result<u64, KrakenError> {
+    /// When a value does not fit, the revision is another than the one that is meant, or it cannot be kept.
+    pub async fn change(&self, change: CfgChange, by: &str) -> Result<Configured, KrakenError> {
         let (mut invalid, registry) = (Vec::new(), self.registry());
-        for (node, cfg) in &writes {
-            let found = cfg.iter().flat_map(|cfg| registry.validate(Side::Cfg, cfg));
+        for (node, patch) in &change.nodes {
+            let found = patch.validate(&registry, Side::Cfg).into_iter();
             invalid.extend(found.map(|i| (node.clone(), i)));
         }
         if !invalid.is_empty() {
             return Err(KrakenError::Invalid(invalid));
         }
-        self.ask(|reply| Request::Configure { writes, at, by: by.into(), reply }).await?
+        self.ask(|reply| Request::Configure { change, by: by.into(), reply }).await?
+    }
+
+    /// Replaces what nodes should be, whatever that was, and gives the revision; `None` takes a node away. For whoever
+    /// owns all that a node should be: nothing that was read may be written back like this, because others may
+    /// have written meanwhile ([`Kraken::change`]).
+    ///
+    /// # Errors
+    /// As [`Kraken::change`].
+    pub async fn configure(
+        &self,
+        writes: Vec<(NodeId, Option<Document>)>,
+        by: &str,
+    ) -> Result<u64, KrakenError> {
+        let patch = |cfg: Option<Document>| cfg.map_or(Patch::Remove, Patch::Replace);
+        let nodes = writes.into_iter().map(|(node, cfg)| (node, patch(cfg))).collect();
+        Ok(self.change(CfgChange::of(nodes), by).await?.revision)
     }
 
     /// Tells the engine what a person, or something outside, found out. Kept when this returns.
@@ -257,17 +255,8 @@ impl Kraken {
         }
         let discovery = Discovery { node: node.clone(), changes, by: by.into() };
         // Unlike what modules find out, which they find again.
-        let durable =
-            async || self.keeper.with(|store| store.flush()).await.map_err(KrakenError::Unkept);
-        let mut written = pin!(self.ask(|reply| Request::Discover { discovery, reply }));
-        loop {
-            if let Ok(written) = tokio::time::timeout(WRITTEN_WITHIN, &mut written).await {
-                written?;
-                return durable().await;
-            }
-            // A store that takes nothing more says why: whoever asked is told, rather than kept waiting.
-            durable().await?;
-        }
+        let written = self.ask(|reply| Request::Discover { discovery, reply });
+        self.durable(written).await
     }
 
     /// Gives the engine a command of an operator.
@@ -299,7 +288,8 @@ impl Kraken {
         if !invalid.is_empty() {
             return Err(KrakenError::Invalid(invalid));
         }
-        self.ask(|reply| Request::Command { commands, by: by.into(), reply }).await?
+        self.ask(|reply| Request::Command { commands, by: by.into(), reply }).await??;
+        self.settled().await
     }
 
     /// What the engine does about a node, and why.
@@ -317,7 +307,8 @@ impl Kraken {
     /// # Errors
     /// When the application has ended.
     pub async fn limit(&self, limits: Vec<Limit>, by: &str) -> Result<(), KrakenError> {
-        self.ask(|reply| Request::Limits { limits, by: by.into(), reply }).await
+        self.ask(|reply| Request::Limits { limits, by: by.into(), reply }).await?;
+        self.settled().await
     }
 
     /// The fleet in numbers: how many nodes stand how, and what holds them all.
@@ -391,7 +382,7 @@ impl Kraken {
         self.ask(|reply| Request::Equip { equipment, by, reply }).await?;
         after.missing_in(&before).for_each(|module| self.equipment.run(module));
         self.equipment.set(after);
-        Ok(())
+        self.settled().await
     }
 
     /// What may stand in a document.
@@ -514,6 +505,30 @@ impl Kraken {
         let written = self.ask(|reply| Request::Written { reply });
         // Either is no reason not to read.
         let _ = tokio::time::timeout(WRITTEN_WITHIN, written).await;
+    }
+
+    /// Waits until what happened so far is durable: whoever is told that it was done finds it, and who did it, also
+    /// after a crash.
+    async fn settled(&self) -> Result<(), KrakenError> {
+        self.durable(self.ask(|reply| Request::Written { reply })).await
+    }
+
+    /// Waits until something is written, and durable.
+    async fn durable(
+        &self,
+        written: impl Future<Output = Result<(), KrakenError>>,
+    ) -> Result<(), KrakenError> {
+        let flush =
+            async || self.keeper.with(|store| store.flush()).await.map_err(KrakenError::Unkept);
+        let mut written = pin!(written);
+        loop {
+            if let Ok(written) = tokio::time::timeout(WRITTEN_WITHIN, &mut written).await {
+                written?;
+                return flush().await;
+            }
+            // A store that takes nothing more says why: whoever asked is told, rather than kept waiting.
+            flush().await?;
+        }
     }
 
     async fn ask<T>(

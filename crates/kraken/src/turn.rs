@@ -1,5 +1,7 @@
 //! Whoever turns the engine: brings it what happened, and carries out what it says.
 
+mod configure;
+
 use crate::clock::Clock;
 use crate::equipment::Equipment;
 use crate::health::News;
@@ -12,13 +14,14 @@ use crate::module::{Context, Discovery, Order, Said};
 use crate::past::Moment;
 use crate::runtime::KrakenError;
 use crate::views::{Subscription, View};
+pub use configure::{CfgChange, Configured, Reconfigured};
 use kraken_engine::{
     Command, DispatchId, Engine, Entry, Explanation, Failure, Input, Lesson, Limit, Outlook,
     Output, Summary, What,
 };
-use kraken_model::{Document, Millis, NodeId};
+use kraken_model::{Millis, NodeId};
 use kraken_plan::{ModuleSet, Mutation};
-use kraken_store::{CfgWrite, Store, StoreError, ValueWrite};
+use kraken_store::{Store, StoreError, ValueWrite};
 use rustc_hash::FxHashMap;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Place;
@@ -31,11 +34,9 @@ use tokio::time::MissedTickBehavior;
 /// What is asked of the engine from outside.
 pub(crate) enum Request {
     Configure {
-        writes: Vec<(NodeId, Option<Document>)>,
-        /// Only at this revision.
-        at: Option<u64>,
+        change: CfgChange,
         by: Arc<str>,
-        reply: oneshot::Sender<Result<u64, KrakenError>>,
+        reply: oneshot::Sender<Result<Configured, KrakenError>>,
     },
     Command {
         commands: Vec<Command>,
@@ -125,6 +126,8 @@ pub(crate) struct Engineer {
     /// How many commits of cfg there were.
     pub(crate) revision: u64,
     outputs: Vec<Output>,
+    /// The journal says already what is configured in this step.
+    is_journalled: bool,
     /// Entries on their way into the journal. Handed over when there is nothing else to do, or enough
     /// of them.
     entries: Vec<Entry>,
@@ -164,6 +167,7 @@ impl Engineer {
             ended: Vec::new(),
             revision: 0,
             outputs: Vec::new(),
+            is_journalled: false,
             entries: Vec::new(),
             lessons: Vec::new(),
             known,
@@ -321,7 +325,10 @@ impl Engineer {
                     self.marked.push(entry.node.clone());
                 }
                 self.ended.extend(self.marks.ended(&entry));
-                self.entries.push(entry);
+                let is_of_cfg = matches!(entry.what, What::Configured { .. } | What::Removed);
+                if !(is_of_cfg && self.is_journalled) {
+                    self.entries.push(entry);
+                }
             }
             // What is shown of a node is how it is after the whole step: once is enough.
             Output::Changed { node, .. } | Output::Permitted { node } => {
@@ -384,11 +391,8 @@ impl Engineer {
 
     async fn request(&mut self, request: Request) {
         match request {
-            Request::Configure { writes, at, by, reply } => {
-                let result = match at.filter(|at| *at != self.revision) {
-                    Some(planned) => Err(KrakenError::Moved { planned, now: self.revision }),
-                    None => self.configure(writes, by).await,
-                };
+            Request::Configure { change, by, reply } => {
+                let result = self.change(change, by).await;
                 // Whoever asked may have gone.
                 let _ = reply.send(result);
             }
@@ -411,8 +415,7 @@ impl Engineer {
             }
             Request::Limits { limits, by, reply } => {
                 if self.engine.limits() != limits {
-                    let words = limits.iter().map(|l| l.to_string().into());
-                    self.tell(None, What::Limits { limits: words.collect() }, by);
+                    self.tell(None, told_limits(&limits), by);
                 }
                 self.step(Input::Limits(limits)).await;
                 let _ = reply.send(());
@@ -498,28 +501,6 @@ impl Engineer {
         Ok(())
     }
 
-    /// Durable first, then acted upon: a crash in between repeats the acting, never forgets it.
-    async fn configure(
-        &mut self,
-        writes: Vec<(NodeId, Option<Document>)>,
-        by: Arc<str>,
-    ) -> Result<u64, KrakenError> {
-        let kept: Vec<CfgWrite> = writes
-            .iter()
-            .map(|(node, doc)| CfgWrite { node: node.clone(), doc: doc.clone() })
-            .collect();
-        let revision = self
-            .keeper
-            .with(move |store| store.commit(&kept, &[]))
-            .await
-            .map_err(KrakenError::Keep)?;
-        self.revision = revision;
-        for (node, cfg) in writes {
-            self.step(Input::Configure { node, cfg, by: Arc::clone(&by) }).await;
-        }
-        Ok(revision)
-    }
-
     fn dispatch(&mut self, order: kraken_engine::Order) {
         let mutation = self.modules.mutation(order.mutation);
         let id = order.id.clone();
@@ -573,6 +554,11 @@ impl Engineer {
         }
         Some(Input::Finished { id, result })
     }
+}
+
+/// What the journal says of limits that hold from now on.
+fn told_limits(limits: &[Limit]) -> What {
+    What::Limits { limits: limits.iter().map(|limit| limit.to_string().into()).collect() }
 }
 
 pub(crate) async fn sleep_until(at: Option<tokio::time::Instant>) {

@@ -130,7 +130,8 @@ async fn start(vice: Vice) -> (Kraken, Tasks) {
         let doc = Some(cfg(variable, if variable == "door" { "LOCKED" } else { "ON" }));
         kraken_store::CfgWrite { node: node(name), doc }
     });
-    kraken_store::Store::commit(&mut store, &writes, &[]).unwrap();
+    let all = kraken_store::Commit { cfg: &writes, ..Default::default() };
+    kraken_store::Store::commit(&mut store, &all).unwrap();
     Kraken::start(Options {
         registry: Arc::new(registry),
         modules: Arc::new(modules),

@@ -28,7 +28,7 @@ impl App {
             None => (self.outlook_on_nothing(&cluster)?, 0),
         };
         let before = parent.map(|parent| parent.kraken.views().all()).unwrap_or_default();
-        let (_, changes) = between(&before, &cluster.nodes);
+        let changes = between(&before, &cluster.nodes);
         let limits = self.changed_limits(&cluster);
         // With very many nodes this takes a while, which the API does not wait for.
         let pace = self.pace();

@@ -1,6 +1,6 @@
 //! The server: what it is made of, and in which order it starts and ends.
 
-use crate::api::{self, Applied, ChangedLimits, Problem, between, chain};
+use crate::api::{self, Applied, ChangedLimits, Problem, between, made};
 use crate::consent::{Consent, at_start};
 use crate::hardware::Hardware;
 use crate::limits::limits;
@@ -8,10 +8,10 @@ use crate::listen::{ListenError, Listeners};
 use crate::parent::{Parent, ParentError, Setup};
 use crate::world::{Pace, World};
 use axum::http::StatusCode;
-use kraken::{Keeper, Kraken, Limit};
+use kraken::{CfgChange, Keeper, Kraken, Limit};
 use kraken_model::{Document, NodeId, NodeSet, Registry};
 use kraken_modules::Modules;
-use kraken_store::{Embedded, StoreError};
+use kraken_store::{Embedded, StoreError, ValueWrite};
 use layercake_boot::hosts::BootFileError;
 use layercake_config::{Cluster, Diagnostic};
 use layercake_image::{ImageStore, StoreError as ImageStoreError};
@@ -130,6 +130,14 @@ fn lines(wrong: &[Diagnostic]) -> String {
 pub(crate) struct Kept {
     pub(crate) name: String,
     pub(crate) text: String,
+}
+
+impl Kept {
+    /// As it is kept in the store.
+    fn as_value(&self) -> ValueWrite {
+        let value = serde_json::to_vec(self).unwrap_or_default();
+        ValueWrite { namespace: NAMESPACE.into(), key: FILE.into(), value: Some(value) }
+    }
 }
 
 /// What is remembered of the cluster file that counts, besides what it wants of nodes.
@@ -269,6 +277,7 @@ impl App {
             ServerError::Refused(problem.with_errors(errors).into())
         })?;
         self.run(&cluster).await?;
+        self.compare(&cluster);
         *self.file.write().unwrap_or_else(PoisonError::into_inner) =
             InFile::of(cluster, self.pace());
         Ok(())
@@ -292,8 +301,10 @@ impl App {
     pub(crate) async fn diff(&self, kept: Kept) -> Result<Applied, Problem> {
         let _turn = self.applying().await;
         let cluster = self.checked(&kept)?;
-        let (_, applied) = self.applied(&cluster);
-        Ok(Applied { dry_run: true, notes: self.notes(&cluster).await?, ..applied })
+        let parent = self.parent.get();
+        let before = parent.map(|parent| parent.kraken.views().all()).unwrap_or_default();
+        let (nodes, notes) = (between(&before, &cluster.nodes), self.notes(&cluster).await?);
+        Ok(Applied { dry_run: true, nodes, notes, ..self.applied(&cluster) })
     }
 
     /// The nodes that there are, also before anything runs.
@@ -338,14 +349,11 @@ impl App {
         Ok(())
     }
 
-    /// What applying a cluster would write, and what that changes.
-    fn applied(&self, cluster: &Cluster) -> (Vec<(NodeId, Option<Document>)>, Applied) {
-        let parent = self.parent.get();
-        let before = parent.map(|parent| parent.kraken.views().all()).unwrap_or_default();
-        let (writes, nodes) = between(&before, &cluster.nodes);
-        let notes = parent.map(|parent| parent.notes(cluster)).unwrap_or_default();
+    /// What a person should know about applying a cluster, besides what changes of nodes.
+    fn applied(&self, cluster: &Cluster) -> Applied {
+        let notes = self.parent.get().map(|parent| parent.notes(cluster)).unwrap_or_default();
         let limits = self.changed_limits(cluster);
-        (writes, Applied { dry_run: false, revision: 0, nodes, limits, notes })
+        Applied { dry_run: false, revision: 0, nodes: Vec::new(), limits, notes }
     }
 
     /// What applying a cluster would change of the limits.
@@ -354,7 +362,8 @@ impl App {
         ChangedLimits::between(&file.limits, &limits(cluster, self.pace()))
     }
 
-    /// Makes a cluster what counts; where a revision is given, only if it is still the present one.
+    /// Makes a cluster what counts: its cfg, its limits and its file at once, or nothing of it. Where a revision is
+    /// given, only if it is still the present one.
     pub(crate) async fn commit(
         &self,
         kept: Kept,
@@ -363,38 +372,35 @@ impl App {
         by: &str,
     ) -> Result<Applied, Problem> {
         self.run(&cluster).await.map_err(|error| Problem::internal("cannot start", &error))?;
-        let (writes, mut applied) = self.applied(&cluster);
-        let not_kept = |error: StoreError| {
-            Problem::new(StatusCode::INSUFFICIENT_STORAGE, "not done", chain(&error))
+        let mut applied = self.applied(&cluster);
+        let change = CfgChange {
+            at: revision,
+            limits: Some(limits(&cluster, self.pace())),
+            values: vec![kept.as_value()],
+            ..CfgChange::whole(&cluster.nodes)
         };
-        let before = self.kept_cluster().await.map_err(not_kept)?;
-        self.keep_cluster(&kept).await.map_err(not_kept)?;
-        // Before anything follows from the new cfg.
-        self.kraken()?.limit(limits(&cluster, self.pace()), by).await?;
-        if !writes.is_empty() {
-            match self.kraken()?.configure_at(revision, writes, by).await {
-                Ok(revision) => applied.revision = revision,
-                Err(error) => {
-                    self.put_back(before, by).await;
-                    return Err(error.into());
-                }
-            }
+        let configured = self.kraken()?.change(change, by).await?;
+        applied.nodes = made(&configured.nodes);
+        if !applied.nodes.is_empty() {
+            applied.revision = configured.revision;
         }
         *self.file.write().unwrap_or_else(PoisonError::into_inner) =
             InFile::of(cluster, self.pace());
         Ok(applied)
     }
 
-    /// Makes the cluster file before what counts again, as far as that can be.
-    async fn put_back(&self, before: Option<Kept>, by: &str) {
-        let Some(before) = before else { return };
-        if let Err(error) = self.keep_cluster(&before).await {
-            tracing::error!(%error, "the cluster file that was refused is kept all the same");
-        }
-        if let (Ok(kraken), Ok(cluster)) = (self.kraken(), self.read_cluster(&before))
-            && let Err(error) = kraken.limit(limits(&cluster, self.pace()), by).await
-        {
-            tracing::error!(%error, "the limits of the file that was refused hold all the same");
+    /// Says for how many nodes something else is wanted than the cluster file that counts says: it is for a person
+    /// to judge whether that is meant.
+    fn compare(&self, cluster: &Cluster) {
+        let Ok(kraken) = self.kraken() else { return };
+        let other = between(&kraken.views().all(), &cluster.nodes);
+        if !other.is_empty() {
+            let nodes: NodeSet = other.iter().map(|node| node.name.clone()).collect();
+            tracing::warn!(
+                %nodes,
+                "what these nodes should be is not what the cluster file says: they were switched by hand, or \
+                 what it names has moved since; `layercake plan` shows what applying it again would change"
+            );
         }
     }
 
@@ -467,11 +473,6 @@ impl App {
                 .ok()
         };
         Ok(kept.and_then(parse))
-    }
-
-    async fn keep_cluster(&self, kept: &Kept) -> Result<(), StoreError> {
-        let bytes = serde_json::to_vec(kept).unwrap_or_default();
-        self.keeper.with(move |store| store.put(NAMESPACE, FILE, &bytes)).await
     }
 
     /// What runs for the machines.

@@ -7,9 +7,10 @@ use crate::keeper::Keeper;
 use crate::module::{Context, Module, Order};
 use crate::runtime::{Kraken, KrakenError, Options, Tasks};
 use crate::tls::{KeyPin, client_config};
+use crate::turn::CfgChange;
 use async_trait::async_trait;
 use kraken_engine::{Failure, Role, Settings, without_permissions};
-use kraken_model::{Change, Document, NodeId, Path, Registry};
+use kraken_model::{Change, Document, NodeId, Patch, Path, Registry};
 use kraken_plan::ModuleSet;
 use kraken_store::{Bounds, Memory};
 use kraken_sync::{
@@ -322,7 +323,7 @@ impl Agent {
     async fn joined(&mut self, joined: Joined) -> Link {
         let Joined { socket, keys, welcome } = joined;
         self.child.joined(self.clock.now(), keys, &welcome, &mut self.outputs);
-        self.configure(welcome.cfg, "parent").await;
+        self.configure(Patch::Replace(welcome.cfg), "parent").await;
         // Told at once with what makes it known, so that nobody has to ask for it.
         let mut joined = self.joined.clone();
         joined.extend(self.kraken.services(&self.node));
@@ -330,9 +331,9 @@ impl Agent {
         Link::Linked(socket)
     }
 
-    async fn configure(&self, cfg: Document, by: &str) {
-        let write = vec![(self.node.clone(), Some(cfg))];
-        if let Err(error) = self.kraken.configure(write, by).await {
+    async fn configure(&self, patch: Patch, by: &str) {
+        let change = CfgChange::of(vec![(self.node.clone(), patch)]);
+        if let Err(error) = self.kraken.change(change, by).await {
             tracing::error!(%error, "what the parent wants cannot be taken");
         }
     }
@@ -340,10 +341,8 @@ impl Agent {
     /// Out of touch with its parent, a node takes no disruptive step that it was permitted before: that may be
     /// taken back meanwhile. What it has begun it ends.
     async fn lapse(&self) {
-        let view = self.kraken.views().get(&self.node);
-        let lapsed = self.permitted_under.as_ref().zip(view.as_ref());
-        if let Some(cfg) = lapsed.and_then(|(under, view)| without_permissions(under, &view.cfg)) {
-            self.configure(cfg, "agent").await;
+        if let Some(under) = &self.permitted_under {
+            self.configure(without_permissions(under), "agent").await;
         }
     }
 
@@ -364,7 +363,9 @@ impl Agent {
                         let _ = socket.try_send(&bytes);
                     }
                 }
-                ChildOutput::Cfg { document, .. } => self.configure(document, "parent").await,
+                ChildOutput::Cfg { document, .. } => {
+                    self.configure(Patch::Replace(document), "parent").await;
+                }
                 over @ (ChildOutput::ParentSilent { .. } | ChildOutput::KeysSpent) => {
                     tracing::warn!(?over, "the session is over; joining again");
                     self.lapse().await;

@@ -2,7 +2,7 @@
 
 use kraken_model::{Document, Millis, NodeId};
 use kraken_store::{
-    Bounds, CfgWrite, JournalRecord, Loaded, Memory, PastRow, Snapshot, Store, StoreError,
+    Bounds, Commit, Committed, JournalRecord, Loaded, Memory, PastRow, Snapshot, Store, StoreError,
     ValueWrite,
 };
 use std::ops::Range;
@@ -75,8 +75,8 @@ impl Store for Disk {
     fn open_epoch(&mut self) -> Result<u64, StoreError> {
         self.inner().keep(|store| store.open_epoch())
     }
-    fn commit(&mut self, cfg: &[CfgWrite], said: &[JournalRecord]) -> Result<u64, StoreError> {
-        self.inner().keep(|store| store.commit(cfg, said))
+    fn commit(&mut self, commit: &Commit<'_>) -> Result<Committed, StoreError> {
+        self.inner().keep(|store| store.commit(commit))
     }
     fn append(&mut self, records: &[JournalRecord]) -> Result<u64, StoreError> {
         self.inner().room()?.append(records)

@@ -2,7 +2,7 @@
 
 use crate::disk::Disk;
 use crate::{PATIENCE, lit, node, start, until_lit};
-use kraken::{Command, Event, Kraken, KrakenError, Terms, What};
+use kraken::{Command, Event, Kraken, KrakenError, Limit, Scope, Terms, What};
 use kraken_model::{Change, Path};
 use kraken_store::StoreError;
 use std::time::Duration;
@@ -30,6 +30,52 @@ async fn what_a_person_says_is_durable_before_it_is_acknowledged() {
         let found = events.iter().rfind(|event| &*event.entry.by == "person").unwrap();
         assert_eq!(found.entry.what, What::Discovered { changes: said });
         assert!(found.seq < durable, "{} of {durable}", found.seq);
+    }
+    kraken.stop();
+    tasks.ended().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_gave_a_command_is_durable_before_it_is_acknowledged() {
+    let disk = Disk::default();
+    disk.refuse_checkpoints();
+    let (kraken, tasks) = start(disk.clone()).await;
+    kraken.configure(vec![lit("fails")], "test").await.unwrap();
+    let (this, terms) = (|| node("fails"), Terms::default);
+    for round in 0..3 {
+        let commands = [
+            Command::Hold { node: this(), terms: terms() },
+            Command::Release { node: this() },
+            Command::Freeze { node: Some(this()), terms: terms() },
+            Command::Thaw { node: Some(this()) },
+            Command::Freeze { node: None, terms: terms() },
+            Command::Thaw { node: None },
+            Command::Busy { node: this(), terms: terms() },
+            Command::Free { node: this() },
+        ];
+        for (n, command) in commands.into_iter().enumerate() {
+            let by = format!("person {round} {n}");
+            kraken.command(command.clone(), &by).await.unwrap();
+            let durable = disk.durable();
+            let events = kraken.events(0, 10_000, None).await.unwrap();
+            let said = events.iter().find(|event| *event.entry.by == *by);
+            let said = said.unwrap_or_else(|| panic!("nothing tells of {command:?}"));
+            assert!(said.seq < durable, "{} of {durable}: {command:?}", said.seq);
+        }
+        // Failures to forget come by themselves.
+        let failed = |what: &What| matches!(what, What::Failed { .. });
+        crate::event(&kraken, "fails", failed).await;
+        let by = format!("person {round} retries");
+        kraken.command(Command::Retry { node: this() }, &by).await.unwrap();
+        let durable = disk.durable();
+        let events = events(&kraken, "fails").await;
+        let said = events.iter().filter(|event| event.entry.what == What::Retried);
+        assert!(said.filter(|said| *said.entry.by == *by).all(|said| said.seq < durable));
+        kraken.limit(vec![Limit::at_most(round + 1, Scope::All)], &by).await.unwrap();
+        let durable = disk.durable();
+        let last = kraken.latest_events(10_000).await.unwrap();
+        let said = last.iter().find(|event| matches!(event.entry.what, What::Limits { .. }));
+        assert!(said.is_some_and(|said| said.seq < durable));
     }
     kraken.stop();
     tasks.ended().await;

@@ -3,14 +3,15 @@
 
 mod disk;
 mod kept;
+mod patches;
 
 use async_trait::async_trait;
 use disk::Disk;
 use kraken::{
-    Context, Event, Failure, Keeper, Kraken, KrakenError, Limit, Module, Options, Order, Scope,
-    Settings, Tasks, What, chain,
+    CfgChange, Context, Event, Failure, Keeper, Kraken, KrakenError, Limit, Module, Options, Order,
+    Scope, Settings, Tasks, What, chain,
 };
-use kraken_model::{Change, Document, Field, NodeId, Path, Registry, Schema};
+use kraken_model::{Change, Document, Field, NodeId, Patch, Path, Registry, Schema};
 use kraken_plan::{Context as Taker, ModuleSet, Mutation, Retry};
 use kraken_store::{Memory, Store, StoreError};
 use std::sync::Arc;
@@ -219,10 +220,14 @@ async fn what_was_planned_is_configured_only_while_nothing_else_was() {
     assert_eq!(planned, [("works", &["lamp.on".into()][..])]);
     assert_eq!(kraken.views().len(), 1, "planning changed something");
     kraken.configure(vec![lit("other")], "test").await.unwrap();
-    let late = kraken.configure_at(Some(revision), vec![lit("works")], "test").await.unwrap_err();
+    let at = |revision| CfgChange {
+        at: Some(revision),
+        ..CfgChange::of(vec![(node("works"), Patch::Replace(lit("works").1.unwrap()))])
+    };
+    let late = kraken.change(at(revision), "test").await.unwrap_err();
     assert!(matches!(late, KrakenError::Moved { planned, now } if planned + 1 == now), "{late}");
     assert!(kraken.views().get(&node("works")).is_none());
-    kraken.configure_at(Some(revision + 1), vec![lit("works")], "test").await.unwrap();
+    kraken.change(at(revision + 1), "test").await.unwrap();
     until_lit(&kraken, "works").await;
     kraken.stop();
     tasks.ended().await;

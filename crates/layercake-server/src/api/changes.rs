@@ -1,6 +1,6 @@
 //! What applying a cluster file changes, as people and programs are told.
 
-use kraken::{Limit, View};
+use kraken::{Limit, Reconfigured, View};
 use kraken_model::{Document, NodeId, NodeSet, Path, Value, diff};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -160,21 +160,13 @@ pub struct ChangedValue {
     pub after: Option<Value>,
 }
 
-/// The writes that turn what is there into what is wanted, and what they change.
-pub(crate) fn between(
-    before: &BTreeMap<NodeId, View>,
-    after: &BTreeMap<NodeId, Document>,
-) -> (Vec<(NodeId, Option<Document>)>, Vec<ChangedNode>) {
-    let nothing = Document::new();
-    let (mut writes, mut nodes) = (Vec::new(), Vec::new());
-    let mut names: Vec<&NodeId> = before.keys().chain(after.keys()).collect();
-    names.sort_unstable();
-    names.dedup();
-    for name in names {
-        let (old, new) = (before.get(name).map(|view| &view.cfg), after.get(name));
+impl ChangedNode {
+    /// What changes of a node when its cfg becomes another one; nothing when it stays.
+    fn between(name: &NodeId, old: Option<&Document>, new: Option<&Document>) -> Option<Self> {
         if old == new {
-            continue;
+            return None;
         }
+        let nothing = Document::new();
         let (added, removed) = (old.is_none(), new.is_none());
         let old = old.unwrap_or(&nothing);
         let changes = diff(old, new.unwrap_or(&nothing)).into_iter().map(|change| ChangedValue {
@@ -182,10 +174,30 @@ pub(crate) fn between(
             path: change.path,
             after: change.value,
         });
-        nodes.push(ChangedNode { name: name.clone(), added, removed, changes: changes.collect() });
-        writes.push((name.clone(), new.cloned()));
+        Some(Self { name: name.clone(), added, removed, changes: changes.collect() })
     }
-    (writes, nodes)
+}
+
+/// What turning what is there into what is wanted would change.
+pub(crate) fn between(
+    before: &BTreeMap<NodeId, View>,
+    after: &BTreeMap<NodeId, Document>,
+) -> Vec<ChangedNode> {
+    let mut names: Vec<&NodeId> = before.keys().chain(after.keys()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let change = |name: &NodeId| {
+        let old = before.get(name).map(|view| &view.cfg);
+        ChangedNode::between(name, old, after.get(name))
+    };
+    names.into_iter().filter_map(change).collect()
+}
+
+/// What a change of cfg that was made has changed.
+pub(crate) fn made(nodes: &[Reconfigured]) -> Vec<ChangedNode> {
+    let change =
+        |n: &Reconfigured| ChangedNode::between(&n.node, n.before.as_ref(), n.after.as_ref());
+    nodes.iter().filter_map(change).collect()
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ use super::{Problem, select, times};
 use crate::server::App;
 use axum::Json;
 use axum::extract::State;
-use kraken::{Command, Kraken, Marks, Terms};
-use kraken_model::{Change, Document, Millis, NodeId, NodeSet, Path};
+use kraken::{CfgChange, Command, Kraken, Marks, Terms};
+use kraken_model::{Change, Document, Edit, Millis, NodeId, NodeSet, Patch, Path};
 use layercake_schema::{SERVICES, busy, image_state, module, phys_state, run_state, service_state};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -74,6 +74,8 @@ pub(super) async fn power(
     Who(by): Who,
     Json(power): Json<Power>,
 ) -> Result<Json<Commanded>, Problem> {
+    // What the cluster file says of the nodes stays as it is while they are switched.
+    let _turn = app.applying().await;
     let nodes = select::some(&app, &power.nodes)?;
     match power.action {
         Action::Cycle => {
@@ -86,18 +88,16 @@ pub(super) async fn power(
             Ok(done(&nodes, "will be power-cycled, as if they hung; `layercake explain` tells"))
         }
         Action::On | Action::Off => {
-            let kraken = app.kraken()?;
-            let writes = nodes.iter().filter_map(|node| {
-                let mut cfg = kraken.views().get(node)?.cfg;
+            let patch = |node: &NodeId| {
                 let wanted = match power.action {
                     Action::On if app.is_unattended(node) => Wanted::OnUnattended,
                     Action::On => Wanted::On,
                     _ => Wanted::Off,
                 };
-                want_power(&mut cfg, wanted);
-                Some((node.clone(), Some(cfg)))
-            });
-            kraken.configure(writes.collect(), &by).await?;
+                (node.clone(), want_power(wanted))
+            };
+            let change = CfgChange::of(nodes.iter().map(patch).collect());
+            app.kraken()?.change(change, &by).await?;
             let text = match power.action {
                 Action::On => "are to be on, until the cluster file is applied again",
                 _ => "are to be off, until the cluster file is applied again",
@@ -116,26 +116,34 @@ enum Wanted {
     OnUnattended,
 }
 
-/// Makes a machine's power a goal, and with it what can be wanted only of one that has power.
-fn want_power(cfg: &mut Document, wanted: Wanted) {
-    let services = SERVICES.iter().map(|name| service_state::path(name));
-    if wanted == Wanted::Off {
-        cfg.set(Path::known(phys_state::PATH), phys_state::POWER_OFF);
-        cfg.remove(run_state::PATH);
-        cfg.remove(image_state::PATH);
-        services.for_each(|path| drop(cfg.remove(path.as_str())));
-        return;
+/// Makes a machine's power a goal, and with it what can be wanted only of one that has power. Of the rest of its cfg
+/// nothing is touched, whatever it is by then.
+fn want_power(wanted: Wanted) -> Patch {
+    let set = |path, value| Edit::set(Path::known(path), value);
+    let images = || Path::known("images");
+    let image_state = |value| set(image_state::PATH, value);
+    let mut edits = match wanted {
+        Wanted::Off => {
+            let services = SERVICES.iter().map(|name| service_state::path(name));
+            let goals = [run_state::PATH, image_state::PATH].map(Path::known).into_iter();
+            goals.chain(services).map(Edit::clear).collect()
+        }
+        Wanted::On => vec![
+            image_state(image_state::ACTIVE).where_any(images()),
+            image_state(image_state::IDLE).where_none(images()),
+        ],
+        Wanted::OnUnattended => {
+            vec![Edit::set(service_state::path(module::IMAGE), service_state::STOPPED)]
+        }
+    };
+    match wanted {
+        Wanted::Off => edits.push(set(phys_state::PATH, phys_state::POWER_OFF)),
+        Wanted::On | Wanted::OnUnattended => edits.extend([
+            set(phys_state::PATH, phys_state::POWER_ON),
+            set(run_state::PATH, run_state::SYNC),
+        ]),
     }
-    cfg.set(Path::known(phys_state::PATH), phys_state::POWER_ON);
-    cfg.set(Path::known(run_state::PATH), run_state::SYNC);
-    let service = service_state::path(module::IMAGE);
-    if wanted == Wanted::OnUnattended {
-        cfg.set(service, service_state::STOPPED);
-    } else {
-        let images = !cfg.names("images").is_empty();
-        let state = if images { image_state::ACTIVE } else { image_state::IDLE };
-        cfg.set(Path::known(image_state::PATH), state);
-    }
+    Patch::Edit(edits)
 }
 
 pub(super) async fn command(
@@ -297,6 +305,7 @@ fn terms(asked: &Commanding, now: Millis) -> Result<Terms, Problem> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn cfg(values: &[(&str, &str)]) -> Document {
@@ -323,17 +332,24 @@ mod tests {
     fn nothing_is_wanted_of_the_images_of_a_node_whose_image_service_is_to_be_stopped() {
         let service = ("services.image.state", "STOPPED");
         let kept = ("images.web.kind", "plain");
+        let switched = |cfg: &Document, wanted| want_power(wanted).apply(Some(cfg)).unwrap();
         let unattended = cfg(&[ON[0], ON[1], service, kept]);
-        let mut on = unattended.clone();
-        want_power(&mut on, Wanted::OnUnattended);
-        assert_eq!(on, unattended);
-        let mut off = unattended;
-        want_power(&mut off, Wanted::Off);
+        assert_eq!(switched(&unattended, Wanted::OnUnattended), unattended);
+        let off = switched(&unattended, Wanted::Off);
         assert_eq!(off, cfg(&[("phys_state", "POWER_OFF"), kept]));
-        let mut attended = off.clone();
-        want_power(&mut attended, Wanted::On);
-        assert_eq!(attended, cfg(&[ON[0], ON[1], ("image_state", "ACTIVE"), kept]));
-        want_power(&mut off, Wanted::OnUnattended);
-        assert_eq!(off, cfg(&[ON[0], ON[1], service, kept]), "it is still to be stopped");
+        let attended = cfg(&[ON[0], ON[1], ("image_state", "ACTIVE"), kept]);
+        assert_eq!(switched(&off, Wanted::On), attended);
+        let still = cfg(&[ON[0], ON[1], service, kept]);
+        assert_eq!(switched(&off, Wanted::OnUnattended), still, "it is still to be stopped");
+        let empty = cfg(&[("phys_state", "POWER_OFF")]);
+        let idle = cfg(&[ON[0], ON[1], ("image_state", "IDLE")]);
+        assert_eq!(switched(&empty, Wanted::On), idle);
+    }
+
+    #[test]
+    fn a_node_that_was_taken_away_meanwhile_is_not_brought_back_by_its_switch() {
+        for wanted in [Wanted::Off, Wanted::On, Wanted::OnUnattended] {
+            assert_eq!(want_power(wanted).apply(None), None);
+        }
     }
 }

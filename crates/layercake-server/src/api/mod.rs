@@ -27,9 +27,9 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::{delete, get, post};
 use std::sync::Arc;
 
-pub(crate) use changes::between;
 pub use changes::{Applied, ChangedLimits, ChangedNode, ChangedValue};
 pub use changes::{Confirmation, Removed, Renamed};
+pub(crate) use changes::{between, made};
 pub use commands::Commanded;
 pub use graph::Found;
 pub use history::{Outcome, Passage, Step};

@@ -1,4 +1,6 @@
 //! A server in a network namespace of its own, asked over its socket as a person would.
+// Each program of tests uses a part of it.
+#![allow(dead_code)]
 
 use layercake_server::Config;
 use serde_json::Value;
