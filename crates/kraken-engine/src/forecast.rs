@@ -3,8 +3,9 @@
 
 use crate::gates::{Candidate, Gates, Place};
 use crate::node::Membership;
-use crate::outlook::{Leg, LimitWait, millis};
+use crate::outlook::{LimitWait, millis};
 use crate::timers::{Timer, Timers};
+use crate::way::Leg;
 use crate::{Availability, Limit};
 use kraken_model::{Document, Millis, NodeId};
 use kraken_plan::{Context, Facts, ModuleSet, MutationId, State};

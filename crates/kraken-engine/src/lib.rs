@@ -45,6 +45,7 @@ mod status;
 mod storm;
 mod table;
 mod timers;
+mod way;
 
 pub use common::Common;
 pub use decide::{permitted, without_permissions};

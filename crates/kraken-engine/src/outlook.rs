@@ -3,13 +3,13 @@
 
 use crate::experience::Learned;
 use crate::forecast::{Forecast, Walker};
-use crate::status::{Sentence, Status};
+use crate::node::Standing;
+use crate::way::{Leg, PlanContext, Way};
 use crate::{Availability, Engine, Limit, Settings};
-use kraken_model::{Change, Document, Millis, NodeId};
-use kraken_plan::{Context, Explanation, Facts, Goal, State};
-use kraken_plan::{Costs, ModuleSet, MutationId, PolicyCache, explain};
+use kraken_model::{Change, Document, NodeId};
+use kraken_plan::{Context, Costs, Foresight, ModuleSet, MutationId};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,26 +17,29 @@ use std::time::Duration;
 /// shared; planning with it keeps the engine from nothing.
 #[derive(Clone, Debug)]
 pub struct Outlook {
-    set: Arc<ModuleSet>,
+    pub(crate) set: Arc<ModuleSet>,
     availability: Availability,
     /// What steps take in truth, by kind of hardware.
     learned: Learned,
-    is_frozen: bool,
+    pub(crate) is_frozen: bool,
     nodes: BTreeMap<NodeId, Present>,
 }
 
 /// One node at that moment.
 #[derive(Clone, Debug)]
-struct Present {
-    cfg: Document,
-    dsc: Document,
+pub(crate) struct Present {
+    pub(crate) cfg: Document,
+    pub(crate) dsc: Document,
     /// Corrected by what failed there, if anything did; a change of its cfg takes that back.
-    costs: Option<Costs>,
-    /// What is under way, and for how long already.
-    running: Option<(MutationId, Duration)>,
-    is_held: bool,
-    is_frozen: bool,
-    is_in_storm: bool,
+    pub(crate) costs: Option<Costs>,
+    /// What is under way, and for how long already; of a step that the node takes without being asked, as far as
+    /// that is known.
+    pub(crate) running: Option<(MutationId, Duration)>,
+    /// It was foreseen that what is under way comes to its end first, whatever cfg is then.
+    pub(crate) goes_on: bool,
+    pub(crate) is_held: bool,
+    pub(crate) is_frozen: bool,
+    pub(crate) is_in_storm: bool,
 }
 
 /// What would be done about a cluster, and how long that is expected to take.
@@ -117,26 +120,6 @@ pub struct LimitWait {
     pub longest_ms: u64,
 }
 
-/// How a node that a plan is made for goes on.
-struct Way {
-    path: Vec<Leg>,
-    stops: Option<String>,
-    facts: Facts,
-    state: State,
-}
-
-/// One step of a way, and how long it is expected to take.
-pub(crate) type Leg = (MutationId, Duration);
-
-type Question = (Goal, Facts, State);
-
-/// What is worked out once for all nodes that look alike.
-struct Desk {
-    policies: PolicyCache,
-    learned: Learned,
-    reasons: HashMap<Question, String>,
-}
-
 impl Engine {
     /// What is known of all nodes now.
     #[must_use]
@@ -145,7 +128,8 @@ impl Engine {
             cfg: node.cfg.clone(),
             dsc: node.dsc.clone(),
             costs: node.troubles.is_some().then(|| self.costs(node).into_owned()),
-            running: node.running.as_ref().map(|r| (r.mutation, self.now.since(r.began))),
+            running: self.under_way_on(node),
+            goes_on: false,
             is_held: node.marks().hold.is_some(),
             is_frozen: self.freeze.is_some() || node.marks().freeze.is_some(),
             is_in_storm: self.losses.is_active() && !node.passes_storm,
@@ -160,6 +144,17 @@ impl Engine {
     }
 }
 
+impl Engine {
+    fn under_way_on(&self, node: &crate::node::Node) -> Option<(MutationId, Duration)> {
+        let ours = node.running.as_ref().map(|r| (r.mutation, self.now.since(r.began)));
+        let theirs = match node.standing {
+            Standing::WaitsForNode(id) => Some((id, self.now.since(node.since))),
+            _ => None,
+        };
+        ours.or(theirs)
+    }
+}
+
 impl Outlook {
     /// An outlook on no node yet.
     #[must_use]
@@ -171,15 +166,20 @@ impl Outlook {
 
     /// Takes into account what will be found out about nodes once this is their cfg, and cannot be known
     /// before: that what runs is not what is wanted, for one. `finds` is asked about each node with its
-    /// cfg as it is, as it would be, and what is known of it.
+    /// cfg as it is, as it would be, what is known of it, and the step of the node's own that is under way.
     pub fn foresee(
         &mut self,
         cfg: &BTreeMap<NodeId, Document>,
-        finds: impl Fn(&Document, &Document, &Document) -> Vec<Change>,
+        finds: impl Fn(&Document, &Document, &Document, Option<&str>) -> Foresight,
     ) {
         for (id, present) in &mut self.nodes {
             let Some(after) = cfg.get(id) else { continue };
-            for Change { path, value } in finds(&present.cfg, after, &present.dsc) {
+            let running = present.running.map(|(id, _)| self.set.mutation(id));
+            let own = running.filter(|mutation| mutation.context == Context::Node);
+            let own = own.map(|mutation| &*mutation.name);
+            let foresight = finds(&present.cfg, after, &present.dsc, own);
+            present.goes_on = foresight.goes_on && own.is_some();
+            for Change { path, value } in foresight.changes {
                 match value {
                     Some(value) => drop(present.dsc.set(path, value)),
                     None => drop(present.dsc.remove(path.as_str())),
@@ -192,15 +192,13 @@ impl Outlook {
     /// would be taken away: nothing is done about them.
     #[must_use]
     pub fn plan(&self, cfg: &BTreeMap<NodeId, Document>, limits: &[Limit]) -> Plan {
-        let (learned, nothing) = (self.learned.clone(), Document::new());
-        let (policies, reasons) = (PolicyCache::default(), HashMap::new());
-        let mut desk = Desk { policies, learned, reasons };
+        let (mut context, nothing) = (PlanContext::new(self.learned.clone()), Document::new());
         let ways: Vec<Way> = cfg
             .iter()
             .map(|(id, cfg)| {
                 let present = self.nodes.get(id);
                 let dsc = present.map_or(&nothing, |present| &present.dsc);
-                self.way(&mut desk, present, cfg, dsc)
+                self.way(&mut context, present, cfg, dsc)
             })
             .collect();
         let walkers = cfg.iter().zip(&ways).map(|((id, cfg), way)| {
@@ -216,63 +214,6 @@ impl Outlook {
         });
         let forecast = Forecast::new(&self.set, &self.availability, limits, walkers.collect());
         self.written(cfg, &ways, &forecast.run())
-    }
-
-    /// The way of one node, as far as it goes.
-    fn way(
-        &self,
-        desk: &mut Desk,
-        present: Option<&Present>,
-        cfg: &Document,
-        dsc: &Document,
-    ) -> Way {
-        let set = &self.set;
-        let kind = desk.learned.kind(cfg, dsc);
-        let goal = set.goal(cfg);
-        let facts = set.facts(cfg, dsc);
-        let state = set.forget(set.state(dsc), facts);
-        let kept = present.filter(|present| present.cfg == *cfg);
-        let costs = kept.and_then(|present| present.costs.as_ref());
-        let costs = costs.unwrap_or(desk.learned.costs(kind));
-        let policy = desk.policies.find(set, goal, facts, costs);
-        let mut path = desk.policies.path(policy, state);
-        let end = path.iter().fold(state, |state, id| set.after(*id, state, facts));
-        let mut stops = None;
-        if !set.fulfils(end, goal) {
-            let new = || match explain(set, goal, facts, costs, state) {
-                Explanation::NoWay { blocked_by, missing } => {
-                    let status = Status::NoWay { blocked_by, missing };
-                    Sentence { status: &status, now: Millis(0) }.to_string()
-                }
-                other => other.to_string(),
-            };
-            // What was given up is a reason of its own; without, nodes that look alike have the same.
-            stops = Some(match costs.blocked().next() {
-                None => desk.reasons.entry((goal, facts, state)).or_insert_with(new).clone(),
-                Some(_) => new(),
-            });
-        }
-        let is_held = present.is_some_and(|present| present.is_held);
-        let is_frozen = present.map_or(self.is_frozen, |present| present.is_frozen);
-        let is_in_storm = present.is_some_and(|present| present.is_in_storm);
-        let disruptive = path.iter().position(|id| set.mutation(*id).disruptive);
-        if is_held && !path.is_empty() {
-            path.clear();
-            stops = Some("it is held: release it to go on".to_owned());
-        } else if let Some(at) = disruptive.filter(|_| is_frozen || is_in_storm) {
-            let name = &set.mutation(path[at]).name;
-            stops = Some(match is_frozen {
-                true => format!("{name} is disruptive, and that is frozen: thaw to go on"),
-                false => format!("{name} is disruptive, and too many nodes were lost at once"),
-            });
-            path.truncate(at);
-        }
-        let leg = |id: MutationId| {
-            let measured = desk.learned.of(kind, id).map(|known| known.mean_ms);
-            (id, measured.map_or(set.mutation(id).cost, Duration::from_millis))
-        };
-        let path = path.into_iter().map(leg).collect();
-        Way { path, stops, facts, state }
     }
 
     fn written(

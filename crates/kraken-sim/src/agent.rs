@@ -230,6 +230,7 @@ impl<A: Application> Fleet<A> {
                 }
                 Output::Changed { side: Doc::Dsc, .. } => is_changed = true,
                 Output::Journal(entry) => {
+                    self.count_step(n, &entry, true);
                     self.tell(|_| format!("  on {}: {:?} by {}", n, entry.what, entry.by));
                 }
                 Output::Changed { .. } | Output::Permitted { .. } | Output::Refused { .. } => {}

@@ -3,7 +3,7 @@
 use crate::Random;
 use kraken_engine::{DispatchId, Failure, Order, Settings};
 use kraken_model::{Change, Document, Millis, NodeId, Path, Registry};
-use kraken_plan::{Effect, ModuleSet};
+use kraken_plan::{Effect, Foresight, ModuleSet};
 use kraken_sync::{Secret, TokenBook};
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,6 +80,18 @@ pub trait Application {
     /// What a node is told to be, from what people want of it, what the parent knows of it, and whether it is held.
     fn told(&self, cfg: Document, _dsc: &Document, _is_held: bool) -> Document {
         cfg
+    }
+
+    /// What a node will find out about itself once its cfg is another: from the cfg before, the cfg after, what is
+    /// known of it, and the step of its own that is under way.
+    fn foreseen(
+        &self,
+        _before: &Document,
+        _after: &Document,
+        _dsc: &Document,
+        _under_way: Option<&str>,
+    ) -> Foresight {
+        Foresight::default()
     }
 
     /// Whether the machine really is as a cfg wants it.

@@ -4,6 +4,7 @@ use crate::agent::Agent;
 use crate::application::{Application, Deed, Deeds, Side};
 use crate::brain::{Brain, Mirror};
 use crate::checker::Checker;
+use crate::comparison::StepsDone;
 use crate::disk::Disk;
 use crate::happening::{Happening, Noise};
 use crate::network::Sent;
@@ -166,6 +167,8 @@ pub(crate) struct Fleet<A: Application> {
     pub(crate) outputs: Vec<Output>,
     pub(crate) fingerprint: u64,
     pub(crate) events: u64,
+    /// Counted only while somebody wants to compare them with a plan.
+    pub(crate) steps_done: Option<StepsDone>,
     trace: VecDeque<String>,
 }
 
@@ -229,6 +232,7 @@ impl<A: Application> Fleet<A> {
             outputs: Vec::new(),
             fingerprint: 0,
             events: 0,
+            steps_done: None,
             trace: VecDeque::new(),
             app,
             plan,

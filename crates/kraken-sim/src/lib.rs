@@ -26,6 +26,7 @@ mod agent;
 mod application;
 mod brain;
 mod checker;
+mod comparison;
 mod desk;
 mod disk;
 mod field;
@@ -47,6 +48,7 @@ mod strikes;
 
 pub use application::{Alarm, Application, Blow, Cadence, Deeds, Side, Task, Wish};
 pub use brain::{Said, Seen};
+pub use comparison::{Change, Difference, Known, compare};
 pub use field::{Field, Ordered};
 pub use fleet::{Outcome, Plan};
 pub use happening::{Day, Happening, NODES_PER_RACK, Noise, What, Word, draw};

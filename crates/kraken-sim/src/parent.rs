@@ -207,6 +207,9 @@ impl<A: Application> Fleet<A> {
                 }
                 Output::Journal(entry) => {
                     self.marked(&entry, &mut changed);
+                    if let Some(node) = &entry.node {
+                        self.count_step(number(node), &entry, false);
+                    }
                     self.tell(|_| {
                         let node = entry.node.as_ref().map_or("all", |node| node.as_str());
                         format!("{node}: {:?} by {}", entry.what, entry.by)

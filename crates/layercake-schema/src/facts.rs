@@ -224,6 +224,13 @@ fn images() -> Schema {
             field("images.*.arch", ANY, CFG, "The architecture that its programs are built for"),
             field("images.*.env.*", ANY, CFG, "A variable of its environment"),
             field("images.*.state", state, DSC, "What it is doing"),
+            field(
+                "images.*.specification",
+                ANY,
+                DSC,
+                "A name of everything that decides what runs: digest, kind, command, environment; \
+                 another one as soon as any of them is",
+            ),
             field("images.*.pid", COUNT, DSC, "Its main process, as numbered by Layer 0"),
             field(
                 "images.*.started",

@@ -5,18 +5,27 @@ use crate::power::REASON;
 use crate::services::ImageService;
 use kraken_model::{Change, Document, Path};
 use kraken_sim::{Deeds, Side, Task};
-use layercake_schema::image_state;
+use layercake_schema::{image_state, specification};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Images that run, in the order of the names under which they are configured: name and digest.
-pub(crate) type Running = Vec<(Arc<str>, Arc<str>)>;
+/// Images that run, in the order of the names under which they are configured.
+pub(crate) type Running = Vec<Image>;
+
+/// An image that runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Image {
+    name: Arc<str>,
+    digest: Arc<str>,
+    specification: Arc<str>,
+}
 
 /// The images that a cfg wants.
 pub(crate) fn wanted_images(cfg: &Document) -> Running {
     let wanted = cfg.under("images").filter_map(|(path, value)| {
         let name = path.as_str().strip_prefix("images.")?.strip_suffix(".digest")?;
-        Some((name.into(), value.as_text()?.into()))
+        let specification = specification(cfg, name).into();
+        Some(Image { name: name.into(), digest: value.as_text()?.into(), specification })
     });
     wanted.collect()
 }
@@ -39,13 +48,18 @@ impl Layercake {
         let wanted = wanted_images(&machine.cfg);
         let state = match (machine.images.is_empty(), wanted.is_empty()) {
             (true, true) => image_state::IDLE,
-            (true, false) if machine.has_failed => image_state::ERROR,
+            (true, false) if wanted.iter().any(|image| machine.failed.contains(image)) => {
+                image_state::ERROR
+            }
             (true, false) => image_state::IDLE,
             (false, _) if machine.images == wanted => image_state::ACTIVE,
             (false, _) => image_state::UPDATE,
         };
         let mut found = vec![set(image_state::PATH, state)];
-        let said = said_of(&machine.images);
+        let mut said = said_of(&machine.images, "running");
+        for (path, value) in said_of(&machine.failed, "failed").iter() {
+            said.set(path.clone(), value.clone());
+        }
         let gone = machine.said.iter().filter(|(path, _)| said.get(path.as_str()).is_none());
         found.extend(gone.map(|(path, _)| Change::remove(path.clone())));
         found.extend(said.iter().map(|(path, value)| Change::set(path.clone(), value.clone())));
@@ -81,9 +95,9 @@ impl Layercake {
             "image.start" | "image.swap" | "image.restart" => wanted_images(&task.order.cfg),
             _ => Running::new(),
         };
-        machine.has_failed = false;
+        machine.failed.clear();
         if self.is_served() {
-            for (name, digest) in &machine.images {
+            for Image { name, digest, .. } in &machine.images {
                 deeds.print(name, format!("runs as if it were {digest}"));
             }
         }
@@ -92,12 +106,16 @@ impl Layercake {
     }
 }
 
-/// What a node says of each image that runs.
-fn said_of(images: &Running) -> Document {
+/// What a node says of each of these images.
+fn said_of(images: &Running, state: &str) -> Document {
     let mut said = Document::new();
-    for (name, digest) in images {
-        said.set(Path::known(&format!("images.{name}.state")), "running");
-        said.set(Path::known(&format!("images.{name}.digest")), Arc::clone(digest));
+    for Image { name, digest, specification } in images {
+        let mut say = |key: &str, value: &Arc<str>| {
+            said.set(Path::known(&format!("images.{name}.{key}")), Arc::clone(value));
+        };
+        say("digest", digest);
+        say("specification", specification);
+        said.set(Path::known(&format!("images.{name}.state")), state);
     }
     said
 }

@@ -5,7 +5,7 @@ use crate::services::ImageService;
 use kraken_engine::{Limit, Role, Scope, Settings, Share};
 use kraken_model::{Change, Document, Path, Registry};
 use kraken_plan::service::{SERVICE as SERVICE_MODULE, STOPPED};
-use kraken_plan::{Effect, ModuleSet, Mutation};
+use kraken_plan::{Effect, Foresight, ModuleSet, Mutation};
 use kraken_sim::{Alarm, Application, Blow, Cadence, Deeds, NODES_PER_RACK, Side, Task, Wish};
 use layercake_schema::{Timing, boot_state, image_state, module, phys_state, run_state};
 use std::sync::Arc;
@@ -88,8 +88,8 @@ pub struct Machine {
     pub(crate) said: Document,
     /// How the service is that looks after them.
     pub(crate) service: ImageService,
-    /// Whether an image that was started has ended by itself.
-    pub(crate) has_failed: bool,
+    /// The images that were started and have ended by themselves.
+    pub(crate) failed: Running,
     /// Whether its node speaks of what is not its own to know.
     pub(crate) boasts: bool,
     /// The cfg that the node has.
@@ -193,7 +193,7 @@ impl Layercake {
     pub(crate) fn restart(&self, machine: &mut Machine, deeds: &mut Deeds<'_>) {
         machine.run += 1;
         machine.images.clear();
-        machine.has_failed = false;
+        machine.failed.clear();
         machine.served = None;
         deeds.die();
         machine.stage = if machine.is_on { Stage::Firmware } else { Stage::Off };
@@ -383,7 +383,7 @@ impl Application for Layercake {
             images: Running::new(),
             said: Document::new(),
             service: ImageService::Stopped,
-            has_failed: false,
+            failed: Running::new(),
             boasts: self.boasters.is_some_and(|every| node.is_multiple_of(every)),
             cfg: Document::new(),
             armed: None,
@@ -476,8 +476,7 @@ impl Application for Layercake {
             Blow::ControllerLies => machine.controller = controller(Controller::Lies),
             Blow::Slow => machine.is_slow = begins,
             Blow::Work if begins && !machine.images.is_empty() => {
-                machine.images.clear();
-                machine.has_failed = true;
+                machine.failed = std::mem::take(&mut machine.images);
                 self.report_images(machine, deeds);
             }
             Blow::Service if begins => self.break_service(machine, deeds),
@@ -490,6 +489,16 @@ impl Application for Layercake {
             Some(told) => told(cfg, dsc, is_held),
             None => cfg,
         }
+    }
+
+    fn foreseen(
+        &self,
+        before: &Document,
+        after: &Document,
+        dsc: &Document,
+        under_way: Option<&str>,
+    ) -> Foresight {
+        layercake_schema::foreseen(before, after, dsc, under_way)
     }
 
     fn is_as(&self, machine: &Machine, cfg: &Document) -> bool {

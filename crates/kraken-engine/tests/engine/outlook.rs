@@ -3,6 +3,7 @@
 use crate::words::*;
 use kraken_engine::{Command, Limit, NodePlan, Plan, Scope, Settings, Share, Storm, Terms};
 use kraken_model::{Document, NodeId};
+use kraken_plan::Foresight;
 use std::collections::BTreeMap;
 
 const FOUR: [&str; 4] = ["n1", "n2", "n3", "n4"];
@@ -193,10 +194,42 @@ fn what_will_only_be_found_out_then_is_planned_with_when_it_is_foreseen() {
     let cfg = BTreeMap::from([(node("n1"), other)]);
     let mut outlook = bench.engine.outlook();
     assert_eq!(outlook.plan(&cfg, &[]).summary.moving, 0, "nothing is known to be wrong");
-    outlook.foresee(&cfg, |before, after, _| {
+    outlook.foresee(&cfg, |before, after, _, under_way| {
         assert!(before.text("facts.wish").is_none() && after.text("facts.wish").is_some());
-        set_to(&[("image_state", "IDLE")])
+        assert_eq!(under_way, None);
+        Foresight { changes: set_to(&[("image_state", "IDLE")]), goes_on: false }
     });
     let plan = outlook.plan(&cfg, &[]);
     assert_eq!(plan.nodes[0].steps, ["image.start".into()]);
+}
+
+#[test]
+fn a_step_that_is_under_way_is_planned_to_its_end_also_in_a_freeze() {
+    let mut bench = four_that_are_off(Vec::new());
+    for name in ["n1", "n2"] {
+        bench.configure(name, doc(&[("phys_state", "ON")]));
+        bench.discover(name, &[("phys_state", "ON")]);
+    }
+    bench.configure("n1", off());
+    bench.command(Command::Freeze { node: None, terms: Terms::default() });
+    let mut cfg = all(&off());
+    cfg.insert(node("n1"), doc(&[("phys_state", "OFF"), ("facts.wish", "another")]));
+    let plan = plan(&bench, &cfg, &[]);
+    let planned: Vec<_> = plan.nodes.iter().map(|n| (steps(n), n.stops.is_some())).collect();
+    assert_eq!(planned, [(vec!["power.off"], false), (vec![], true)], "n1 has begun, n2 has not");
+}
+
+#[test]
+fn a_step_of_the_nodes_own_that_goes_on_all_the_same_is_planned_first() {
+    let mut bench = Bench::started(Settings::default(), &["n1"]);
+    let mut other = running();
+    other.set(kraken_model::Path::known("facts.wish"), "another");
+    let cfg = BTreeMap::from([(node("n1"), other)]);
+    bench.discover("n1", &[("phys_state", "ON"), ("run_state", "SYNC"), ("image_state", "IDLE")]);
+    let mut outlook = bench.engine.outlook();
+    outlook.foresee(&cfg, |_, _, _, under_way| {
+        assert_eq!(under_way, Some("image.start"));
+        Foresight { changes: Vec::new(), goes_on: true }
+    });
+    assert_eq!(steps(&outlook.plan(&cfg, &[]).nodes[0]), ["image.start", "image.start"]);
 }

@@ -197,6 +197,7 @@ fn describe(seen: &Observation, now: &mut BTreeMap<String, Value>) {
     let mut tell = |key: &str, value: Value| now.insert(format!("images.{name}.{key}"), value);
     tell("state", state.into());
     tell("digest", seen.digest.to_string().into());
+    tell("specification", seen.spec.specification.as_str().into());
     tell("restarts", i64::from(seen.restarts).into());
     if let Some(pid) = seen.pid {
         tell("pid", i64::from(pid).into());
@@ -256,6 +257,7 @@ fn spec(
     spec.env = env.collect();
     // A system image is the node to whoever logs in, whatever it was called where it was built.
     spec.hostname = Some(node.to_string());
+    spec.specification = layercake_schema::specification(cfg, name);
     spec.check().map_err(|error| error.to_string())?;
     match fact("arch").and_then(Value::as_text) {
         Some(built_for) if !layercake_schema::runs_on(built_for, machine) => Err(format!(

@@ -127,6 +127,9 @@ pub struct ImageSpec {
     /// runs on.
     #[serde(default)]
     pub refusal: Option<String>,
+    /// The name of what cfg says of it (`layercake_schema::specification`), told of what runs.
+    #[serde(default)]
+    pub specification: String,
 }
 
 /// Why a specification was refused.
@@ -170,6 +173,7 @@ impl ImageSpec {
             stop_signal: None,
             stop_timeout_ms: None,
             refusal: None,
+            specification: String::new(),
         }
     }
 
