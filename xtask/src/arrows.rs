@@ -19,9 +19,10 @@ const ARROWS: &[(&str, &[&[&str]])] = &[
     ("kraken-modules", &[KRAKEN, &["kraken-yaml", "kraken-process"]]),
     ("layercake-sys", &[]),
     ("layercake-cpio", &[]),
-    ("layercake-seed", &[]),
     ("layercake-schema", &[MODEL, &["kraken-plan"]]),
-    ("layercake-config", &[MODEL, &["kraken-yaml", "layercake-schema"]]),
+    ("layercake-types", &[MODEL, &["layercake-schema"]]),
+    ("layercake-seed", &[&["layercake-types"]]),
+    ("layercake-config", &[MODEL, &["kraken-yaml", "layercake-schema", "layercake-types"]]),
     ("layercake-sim", &[MODEL, CORE, &["kraken-sim", "layercake-schema"]]),
     ("layercake-minos", &[&["layercake-cpio"]]),
     // Modules do not know each other.
@@ -50,7 +51,8 @@ const CORE: &[&str] = &["kraken-plan", "kraken-engine", "kraken-sync", "kraken-s
 const KRAKEN: &[&str] =
     &["kraken-model", "kraken-plan", "kraken-engine", "kraken-sync", "kraken-store", "kraken"];
 /// The vocabulary and the small crates beside Kraken.
-const BESIDE: &[&str] = &["layercake-schema", "layercake-seed", "layercake-cpio", "layercake-sys"];
+const BESIDE: &[&str] =
+    &["layercake-schema", "layercake-types", "layercake-seed", "layercake-cpio", "layercake-sys"];
 /// The fleet simulator.
 const SIM: &[&str] = &["kraken-sim", "layercake-sim"];
 const MODULES: &[&str] =

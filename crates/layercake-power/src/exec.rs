@@ -11,36 +11,20 @@
 //! Anything else is a failure, reported with the last the command wrote to its standard error. A command that
 //! does not end in time is killed with everything it started.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use kraken_process::{CommandError, Run, last_words};
-use serde::{Deserialize, Serialize};
 
 use crate::{
-    BootDevice, Capabilities, Console, MachineName, Off, PowerDriver, PowerError, PowerState,
+    BootDevice, Capabilities, Console, ExecConfig, MachineName, Off, PowerDriver, PowerError,
+    PowerState,
 };
 
 /// How much of its last words an error repeats.
 const SAID_BYTES: usize = 512;
 /// What `status` may answer.
 const STATES: &str = "on, off, hang or unknown";
-
-/// The `power.exec.*` facts of a node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ExecConfig {
-    /// The program, with its full path.
-    pub command: PathBuf,
-    /// Seconds that one run may take.
-    #[serde(default = "default_timeout_seconds")]
-    pub timeout_seconds: u32,
-}
-
-fn default_timeout_seconds() -> u32 {
-    30
-}
 
 /// The power of one machine, switched by a command.
 #[derive(Debug, Clone)]
@@ -56,11 +40,11 @@ impl ExecMachine {
     /// When the command is not given with its full path: what a relative one means would depend on where
     /// the server was started.
     pub fn new(machine: MachineName, config: ExecConfig) -> Result<Self, PowerError> {
-        if config.command.is_absolute() {
-            return Ok(Self { machine, config });
-        }
-        let source = std::io::Error::other("power.exec.command is not an absolute path");
-        let source = CommandError::Start { program: config.command, source };
+        let Err(wrong) = config.check() else { return Ok(Self { machine, config }) };
+        let source = CommandError::Start {
+            program: config.command,
+            source: std::io::Error::other(format!("power.exec.command: {wrong}")),
+        };
         Err(PowerError::Command { machine, doing: "use the power command".to_owned(), source })
     }
 

@@ -1,13 +1,13 @@
 //! The power module: what the engine asks of power, and what it is told.
 
 use crate::{
-    ExecConfig, ExecMachine, Machine, MachineName, Off, PowerDriver, PowerError, PowerState,
-    QemuConfig, QemuHost, Watch, watch,
+    ExecMachine, MachineName, Off, PowerDriver, PowerError, PowerState, QemuHost, Watch, watch,
 };
 use async_trait::async_trait;
 use kraken::{Context, Failure, Module, Order, chain};
 use kraken_model::{Change, Document, NodeId, Path};
 use layercake_schema::phys_state;
+use layercake_types::{InvalidName, Power, Refusal, boot_interface};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,12 +33,10 @@ pub struct PowerModule {
 enum DriverError {
     #[error("node {0} has no power.driver")]
     None(NodeId),
-    #[error("node {node} has the power.driver {driver}, which is not known: use qemu or exec")]
-    Unknown { node: NodeId, driver: String },
-    #[error("node {node}: power.{driver} is not complete or not right: {source}")]
-    Facts { node: NodeId, driver: &'static str, source: serde_json::Error },
-    #[error("node {node}: {reason}")]
-    Machine { node: NodeId, reason: String },
+    #[error("node {node}: {}", all(refused))]
+    Refused { node: NodeId, refused: Vec<Refusal> },
+    #[error(transparent)]
+    Name(#[from] InvalidName),
     #[error(transparent)]
     Power(#[from] PowerError),
 }
@@ -63,50 +61,20 @@ impl PowerModule {
         node: &NodeId,
         cfg: &Document,
     ) -> Result<Arc<dyn PowerDriver>, DriverError> {
-        let refuse = |reason: String| DriverError::Machine { node: node.clone(), reason };
-        let name: MachineName =
-            node.as_str().parse().map_err(|e: crate::InvalidName| refuse(e.to_string()))?;
-        match cfg.text("power.driver") {
-            Some("qemu") => {
-                let config: QemuConfig = facts(node, cfg, "qemu")?;
-                let mac = cfg.text(&format!("net.{}.mac", boot_interface(cfg)));
-                let mac = mac.map(str::parse).transpose();
-                let mac = mac.map_err(|e: crate::InvalidMac| refuse(e.to_string()))?;
-                let machine = Machine::new(name, mac, &config);
-                let machine = machine.map_err(|e| refuse(e.to_string()))?;
-                Ok(Arc::new(self.host.machine(machine)?))
-            }
-            Some("exec") => {
-                let config: ExecConfig = facts(node, cfg, "exec")?;
+        let refuse = |refused| DriverError::Refused { node: node.clone(), refused };
+        match layercake_types::power(node, cfg).map_err(refuse)? {
+            Some(Power::Qemu(machine)) => Ok(Arc::new(self.host.machine(machine)?)),
+            Some(Power::Exec(config)) => {
+                let name: MachineName = node.as_str().parse()?;
                 Ok(Arc::new(ExecMachine::new(name, config)?))
-            }
-            Some(driver) => {
-                Err(DriverError::Unknown { node: node.clone(), driver: driver.to_owned() })
             }
             None => Err(DriverError::None(node.clone())),
         }
     }
 }
 
-/// The facts `power.<driver>.*` of a node, in the driver's own form.
-fn facts<T: serde::de::DeserializeOwned>(
-    node: &NodeId,
-    cfg: &Document,
-    driver: &'static str,
-) -> Result<T, DriverError> {
-    let mut nested = cfg.to_json();
-    let facts = nested["power"][driver].take();
-    let facts = if facts.is_null() { serde_json::json!({}) } else { facts };
-    serde_json::from_value(facts).map_err(|source| DriverError::Facts {
-        node: node.clone(),
-        driver,
-        source,
-    })
-}
-
-/// The name of the interface that a node boots from.
-fn boot_interface(cfg: &Document) -> &str {
-    cfg.text("boot.interface").unwrap_or("boot")
+fn all(refused: &[Refusal]) -> String {
+    refused.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// What of a cfg decides how a node is switched: when that changes, it is watched anew.

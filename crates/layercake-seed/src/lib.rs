@@ -15,8 +15,10 @@ mod types;
 
 use std::net::{IpAddr, SocketAddr};
 
+use layercake_types::{InterfaceAddress, InvalidGateway, MacAddress};
 use serde::{Deserialize, Serialize};
 
+pub use layercake_types::{MAX_DNS, MAX_INTERFACES, is_host_name};
 pub use types::{Cidr, ImageBase, JoinToken, KeyFingerprint, Mac, ValueError};
 
 /// Where the seed lies in the initramfs.
@@ -25,12 +27,8 @@ pub const SEED_PATH: &str = "/etc/layercake/seed.json";
 pub const SEED_VERSION: u32 = 1;
 /// The largest seed that is read; a real one has less than 2 KiB.
 pub const MAX_SEED_BYTES: usize = 64 * 1024;
-/// The most network interfaces a seed may configure.
-pub const MAX_INTERFACES: usize = 32;
 /// The most parents a seed may name.
 pub const MAX_PARENTS: usize = 16;
-/// The most name servers per interface; resolvers look at three.
-pub const MAX_DNS: usize = 8;
 /// The longest cluster name or boot id.
 pub const MAX_NAME_BYTES: usize = 128;
 
@@ -196,14 +194,29 @@ impl Seed {
 
 impl SeedInterface {
     fn check(&self) -> Result<(), (&'static str, &'static str)> {
-        if self.mac.is_multicast() || self.mac.is_zero() {
+        if MacAddress::new(self.mac.0).is_err() {
             return Err(("mac", "is not the hardware address of one machine"));
         }
         let ip = self.address.ip();
-        if ip.is_unspecified() || ip.is_multicast() || ip.is_loopback() {
+        let is_special = ip.is_unspecified() || ip.is_multicast() || ip.is_loopback();
+        let v4 = match ip {
+            IpAddr::V4(ip) => Some(InterfaceAddress::new(ip, self.address.prefix())),
+            IpAddr::V6(_) => None,
+        };
+        if is_special || matches!(v4, Some(Err(_))) {
             return Err(("address", "is not an address that one machine can have"));
         }
-        if let Some(gateway) = self.gateway {
+        if let (Some(Ok(address)), Some(IpAddr::V4(gateway))) = (v4, self.gateway) {
+            match address.check_gateway(gateway) {
+                Ok(()) => {}
+                Err(InvalidGateway::Own) => {
+                    return Err(("gateway", "is the interface's own address"));
+                }
+                Err(InvalidGateway::Host(_)) => {
+                    return Err(("gateway", "lies outside the interface's network"));
+                }
+            }
+        } else if let Some(gateway) = self.gateway {
             // A link-local gateway is usual for IPv6 and lies in no configured network.
             let link_local = matches!(gateway, IpAddr::V6(v6) if v6.is_unicast_link_local());
             if !link_local && !self.address.contains(gateway) {
@@ -227,18 +240,6 @@ impl SeedInterface {
 
 fn field(name: impl Into<String>, problem: &'static str) -> SeedError {
     SeedError::Field { field: name.into(), problem }
-}
-
-/// RFC 1123 section 2.1: labels of 1 to 63 letters, digits and inner hyphens, 253 bytes in all.
-#[must_use]
-pub fn is_host_name(name: &str) -> bool {
-    let label_is_good = |label: &str| {
-        (1..=63).contains(&label.len())
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-    };
-    name.len() <= 253 && name.split('.').all(label_is_good)
 }
 
 /// Entry for fuzzing: any bytes are either refused or survive being written and read again.
@@ -296,6 +297,7 @@ mod tests {
             ("52:54:00:AB:cd:01", "01:00:5e:00:00:01", "`interfaces[0].mac` is not"),
             ("10.7.0.1:7171", "10.7.0.1:0", "`parents[0].addr` must be"),
             ("10.7.0.11/24", "0.0.0.0/24", "`interfaces[0].address` is not"),
+            ("10.7.0.11/24", "10.7.0.255/24", "`interfaces[0].address` is not"),
         ] {
             let message = problem(from, to);
             assert!(message.contains(expected), "{to}: {message}");

@@ -43,20 +43,6 @@ macro_rules! serde_as_text {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mac(pub [u8; 6]);
 
-impl Mac {
-    /// True for a group address (IEEE 802: the lowest bit of the first byte).
-    #[must_use]
-    pub fn is_multicast(self) -> bool {
-        self.0[0] & 1 == 1
-    }
-
-    /// True for the all-zero address, which loopback and half-made devices have.
-    #[must_use]
-    pub fn is_zero(self) -> bool {
-        self.0 == [0; 6]
-    }
-}
-
 impl FromStr for Mac {
     type Err = ValueError;
     fn from_str(text: &str) -> Result<Self, ValueError> {

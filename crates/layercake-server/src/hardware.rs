@@ -11,13 +11,11 @@ use layercake_image::ServeCounters;
 use layercake_power::{Console, PowerModule, QemuHost};
 use layercake_schema::phys_state;
 use layercake_seed::SeedParent;
+use layercake_types::SYNC_PORT;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, watch};
-
-/// The port on which nodes join (TCP) and are heard (UDP).
-const SYNC_PORT: u16 = 8475;
 
 /// Where in the store the parent's own things are.
 const NAMESPACE: &str = "parent";

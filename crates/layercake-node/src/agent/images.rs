@@ -4,8 +4,8 @@
 
 use crate::container::own_architecture;
 use crate::image::{
-    ContainerState, Digest, ImageName, ImageService, ImageSpec, ImageState, Kind, Observation,
-    ServiceError,
+    ContainerState, Digest, DigestError, ImageName, ImageService, ImageSpec, ImageState, Kind,
+    Observation, ServiceError,
 };
 use async_trait::async_trait;
 use kraken::{Context, Failure, LogLine, Module, Order, Service};
@@ -234,32 +234,20 @@ fn spec(
     label: &ImageName,
     machine: &str,
 ) -> Result<ImageSpec, String> {
-    let name = label.as_str();
-    let fact = |key: &str| cfg.get(&format!("images.{name}.{key}"));
-    let missing = |key: &str| format!("images.{name}.{key} is missing or not right");
-    let digest: Digest = fact("digest")
-        .and_then(Value::as_text)
-        .and_then(|text| text.parse().ok())
-        .ok_or_else(|| missing("digest"))?;
-    let size = fact("size").and_then(Value::as_int).and_then(|size| u64::try_from(size).ok());
-    let words = fact("command").and_then(Value::as_list).unwrap_or_default();
-    let command = words.iter().filter_map(Value::as_text).map(str::to_owned).collect();
-    let size = size.ok_or_else(|| missing("size"))?;
-    let mut spec = ImageSpec::plain(label.clone(), digest, size, command);
-    if fact("kind").and_then(Value::as_text) == Some("systemd") {
+    let image = layercake_types::image(cfg, label.as_str()).map_err(|refused| {
+        refused.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    })?;
+    let digest: Digest = image.digest.parse().map_err(|error: DigestError| error.to_string())?;
+    let mut spec = ImageSpec::plain(image.name, digest, image.size, image.command);
+    if image.systemd {
         spec.kind = Kind::Systemd;
     }
-    let below = format!("images.{name}.env");
-    let env = cfg
-        .names(&below)
-        .into_iter()
-        .filter_map(|key| Some((key.to_owned(), cfg.text(&format!("{below}.{key}"))?.to_owned())));
-    spec.env = env.collect();
+    spec.env = image.env;
     // A system image is the node to whoever logs in, whatever it was called where it was built.
     spec.hostname = Some(node.to_string());
-    spec.specification = layercake_schema::specification(cfg, name);
+    spec.specification = layercake_schema::specification(cfg, label.as_str());
     spec.check().map_err(|error| error.to_string())?;
-    match fact("arch").and_then(Value::as_text) {
+    match cfg.text(&format!("images.{label}.arch")) {
         Some(built_for) if !layercake_schema::runs_on(built_for, machine) => Err(format!(
             "it is built for {built_for}, and this node is {machine}; import it for {machine}, or \
              give the node another image"
@@ -370,7 +358,7 @@ mod tests {
         let want =
             wanted(&NodeId::new("n1").unwrap(), &Document::from_json(&cfg).unwrap()).unwrap();
         let refusal = want[0].refusal.as_deref();
-        assert_eq!(refusal, Some("images.web.digest is missing or not right"));
+        assert!(refusal.is_some_and(|why| why.starts_with("images.web.digest: it is missing")));
     }
 
     #[test]

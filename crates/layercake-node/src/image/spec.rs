@@ -1,71 +1,23 @@
 //! What cfg wants to run: one image as one container.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::str::FromStr;
 
 use layercake_sys::SignalNumber;
+use layercake_types::check_program;
 use serde::{Deserialize, Serialize};
 
 use super::Digest;
 
+pub use layercake_types::{ImageName, MAX_COMMAND_WORDS, MAX_ENVIRONMENT};
+
 /// The largest specification that is read.
 pub const MAX_SPEC_BYTES: usize = 64 * 1024;
-/// The most words of a command.
-pub const MAX_COMMAND_WORDS: usize = 256;
-/// The most environment variables.
-pub const MAX_ENVIRONMENT: usize = 256;
 /// The longest time that an image may take to stop before it is killed.
 pub const MAX_STOP_TIMEOUT_MS: u64 = 10 * 60 * 1000;
 /// What an image gets when it does not say how long its stop takes.
 pub const DEFAULT_STOP_TIMEOUT_MS: u64 = 10_000;
 /// systemd gives its own services 90 s; it needs that long and a little more.
 pub const DEFAULT_SYSTEMD_STOP_TIMEOUT_MS: u64 = 100_000;
-
-/// The name under which an image runs on a node, such as `compute`.
-///
-/// It is part of paths and of cgroup names, therefore: 1 to 63 letters, digits, `-`, `_` or `.`,
-/// the first of them a letter or digit.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct ImageName(String);
-
-impl ImageName {
-    /// The name as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for ImageName {
-    type Err = SpecError;
-    fn from_str(text: &str) -> Result<Self, SpecError> {
-        let good = (1..=63).contains(&text.len())
-            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
-            && text.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
-        if good { Ok(Self(text.to_owned())) } else { Err(SpecError::Name) }
-    }
-}
-
-impl TryFrom<String> for ImageName {
-    type Error = SpecError;
-    fn try_from(text: String) -> Result<Self, SpecError> {
-        text.parse()
-    }
-}
-
-impl From<ImageName> for String {
-    fn from(name: ImageName) -> Self {
-        name.0
-    }
-}
-
-impl fmt::Display for ImageName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// How the image is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,9 +93,6 @@ pub enum SpecError {
     /// No JSON, or not these fields.
     #[error("the specification cannot be read")]
     Json(#[source] serde_json::Error),
-    /// The name cannot be part of a path.
-    #[error("an image's name is 1 to 63 letters, digits, `-`, `_` or `.`, a letter or digit first")]
-    Name,
     /// A field cannot be right.
     #[error("image {name}: `{field}` {problem}")]
     Field {
@@ -195,21 +144,9 @@ impl ImageSpec {
         if self.size == 0 {
             return bad("size", "must be more than 0");
         }
-        if self.kind == Kind::Plain && self.command.is_empty() {
-            return bad("command", "is missing: a plain image needs a program to run");
-        }
-        if self.command.len() > MAX_COMMAND_WORDS || self.command.iter().any(holds_nul) {
-            return bad("command", "must have at most 256 words without NUL");
-        }
-        if self.command.first().is_some_and(String::is_empty) {
-            return bad("command", "must begin with the name of a program");
-        }
-        if self.env.len() > MAX_ENVIRONMENT {
-            return bad("env", "must have at most 256 variables");
-        }
-        let name_is_bad = |name: &String| name.is_empty() || name.contains(['=', '\0']);
-        if self.env.iter().any(|(name, value)| name_is_bad(name) || holds_nul(value)) {
-            return bad("env", "must have names without `=`, and no NUL");
+        let systemd = self.kind == Kind::Systemd;
+        if let Err(wrong) = check_program(systemd, &self.command, &self.env) {
+            return bad(wrong.field, wrong.problem);
         }
         if self.workdir.as_ref().is_some_and(|dir| !dir.starts_with('/') || holds_nul(dir)) {
             return bad("workdir", "must be an absolute path");

@@ -5,8 +5,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use super::accel::Accel;
-use super::config::Machine;
 use super::run_dir::RunDir;
+use layercake_types::Machine;
 
 /// After a boot that found nothing the firmware waits this long and starts over (SeaBIOS
 /// `etc/boot-fail-wait`), so that a machine switched on before its boot server comes to it later.

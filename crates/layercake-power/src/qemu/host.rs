@@ -5,10 +5,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::config::Machine;
 use super::machine::QemuMachine;
 use super::run_dir::RunDir;
 use crate::{MachineName, PowerError};
+use layercake_types::Machine;
 
 /// How long each part of an operation may take.
 #[derive(Debug, Clone, Copy)]

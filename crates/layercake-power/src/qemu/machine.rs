@@ -15,7 +15,6 @@ use tokio::time::timeout;
 
 use super::accel::{self, Accel};
 use super::command_line::arguments;
-use super::config::{AccelChoice, Machine, Nic};
 use super::host::QemuHost;
 use super::process::Process;
 use super::run_dir::RunDir;
@@ -23,6 +22,7 @@ use crate::qmp::{Connection, QmpError};
 use crate::{
     BootDevice, Capabilities, Console, MachineName, Off, PowerDriver, PowerError, PowerState,
 };
+use layercake_types::{AccelChoice, Machine, Nic};
 
 /// The power of one QEMU machine. A clone is the same machine.
 #[derive(Debug, Clone)]

@@ -18,15 +18,10 @@
 
 pub mod accel;
 mod command_line;
-mod config;
 mod host;
 mod machine;
 mod process;
 mod run_dir;
 
-pub use config::{
-    AccelChoice, ConfigError, MAX_CPUS, MAX_INTERFACE_LEN, MAX_MEMORY_MIB, MIN_MEMORY_MIB, Machine,
-    Nic, QemuConfig,
-};
 pub use host::QemuHost;
 pub use machine::QemuMachine;

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::config::uuid_of;
 use super::process::Process;
 use crate::{MachineName, PowerError};
+use layercake_types::uuid_of;
 
 /// `sun_path` is 108 bytes with its final zero (unix(7)).
 const MAX_SOCKET_PATH: usize = 107;
