@@ -23,6 +23,22 @@ impl Architecture {
         }
     }
 
+    /// Debian's kernel for any hardware of it: a meta package, which follows the current kernel.
+    #[must_use]
+    pub const fn kernel_package(self) -> &'static str {
+        match self {
+            Self::Amd64 => "linux-image-amd64",
+            Self::Arm64 => "linux-image-arm64",
+        }
+    }
+
+    /// The one that a program is for, by its ELF header; nothing for one of neither.
+    #[must_use]
+    pub fn of_program(program: &[u8]) -> Option<Self> {
+        let machine = program.starts_with(b"\x7fELF\x02\x01").then(|| u16_at(program, 18).ok())?;
+        [Self::Amd64, Self::Arm64].into_iter().find(|known| Some(known.machine()) == machine)
+    }
+
     /// `e_machine` of its programs.
     const fn machine(self) -> u16 {
         match self {

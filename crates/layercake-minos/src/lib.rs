@@ -31,5 +31,5 @@ pub use elf::{Architecture, ElfError};
 pub use metadata::{FileFacts, Metadata, ModuleFacts};
 pub use modules::{DepError, ModuleTable, module_name};
 pub use package::{PackageError, kernel_package};
-pub use profile::{ALWAYS_LOADED, Profile};
+pub use profile::{ALWAYS_LOADED, Profile, Purpose, purpose};
 pub use tool::ToolError;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::profile::{Purpose, purpose};
 use crate::{Architecture, Compression, Profile};
 
 /// Size and digest of some bytes.
@@ -68,4 +69,35 @@ pub struct Metadata {
     pub built_in: Vec<String>,
     /// Modules of the profile that this kernel does not have.
     pub absent: Vec<String>,
+}
+
+impl Metadata {
+    /// What this Layer 0 cannot do although its profile asks for it, a line for each kind of hardware, the gravest first.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let kinds = [
+            (Purpose::Images, "what images are mounted with, so none will run"),
+            (
+                Purpose::Network,
+                "drivers of network cards; a machine with no other card does not boot",
+            ),
+            (Purpose::Storage, "drivers of disks, which images then cannot use"),
+            (Purpose::Other, "drivers of other hardware"),
+        ];
+        let lines = kinds.into_iter().filter_map(|(kind, what)| {
+            let of_kind = self.absent.iter().filter(|name| purpose(name) == kind);
+            let names: Vec<&str> = of_kind.map(String::as_str).collect();
+            let release = &self.kernel_release;
+            (!names.is_empty())
+                .then(|| format!("the kernel {release} lacks {what}: {}", names.join(", ")))
+        });
+        let mut lines: Vec<String> = lines.collect();
+        if self.kernel_release.contains("cloud") && !lines.is_empty() {
+            let package = self.architecture.kernel_package();
+            lines.push(format!(
+                "this is a kernel for virtual machines; for hardware take --kernel-package {package}"
+            ));
+        }
+        lines
+    }
 }

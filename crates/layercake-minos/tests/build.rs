@@ -88,6 +88,12 @@ fn the_description_says_what_was_built() {
     assert_eq!(json["modules"][1]["name"], "virtio_net");
     let absent = json["absent"].as_array().unwrap();
     assert!(absent.contains(&"e1000".into()) && absent.contains(&"overlay".into()), "{absent:?}");
+    let warnings = built.metadata.warnings();
+    let lines = [
+        "the kernel 6.1.0-99-test-amd64 lacks what images are mounted with, so none will run: overlay",
+        "the kernel 6.1.0-99-test-amd64 lacks drivers of network cards; a machine with no other card does not boot: e1000, e1000e",
+    ];
+    assert_eq!(warnings[..2], lines);
     let sum = run(Command::new("sha256sum").arg(&built.initramfs));
     let sum = String::from_utf8(sum).unwrap();
     assert_eq!(json["initramfs"]["digest"], format!("sha256:{}", &sum[..64]));

@@ -72,17 +72,32 @@ async fn serve() -> Result<(), Box<dyn Error>> {
     let seed = seed::load(FilePath::new(seed::KEPT_PATH))?;
     seed::set_clock_forward(&seed)?;
     let on_network = seed.clone();
-    tokio::task::spawn_blocking(move || {
-        network::bring_up(&on_network, FilePath::new(RESOLV_CONF), network::DEVICE_LIMIT)
-    })
-    .await??;
+    let network = tokio::task::spawn_blocking(move || {
+        // On the console: as long as there is no network there is nobody else to tell.
+        let mut say = |text: &str| tracing::warn!("{text}");
+        let resolv_conf = FilePath::new(RESOLV_CONF);
+        network::bring_up(&on_network, resolv_conf, network::DEVICE_LIMIT, &mut say)
+    });
+    let mut problems = match network.await? {
+        Ok(up) => up.problems,
+        Err(error) => {
+            // Said by init too, but perhaps before anybody looked at the console.
+            for problem in init::hardware_problems() {
+                tracing::error!("{problem}");
+            }
+            return Err(error.into());
+        }
+    };
+    if !problems.is_empty() {
+        problems.extend(init::hardware_problems());
+    }
 
     let (lines, logs) = mpsc::channel(LINES);
     let node = NodeId::new(&seed.node)?;
     let images = Arc::new(ImageModule::new(node.clone(), image_service(&seed, &lines), lines));
     let agent = Agent::start(options(&seed, node.clone(), Arc::clone(&images), logs)?).await?;
     let kraken = agent.kraken().clone();
-    let facts = layer0(&seed)?;
+    let facts = layer0(&seed, &problems)?;
     // Known from the first moment on; said to the parent as soon as there is one.
     kraken.configure(vec![(node.clone(), Some(kraken_model::Document::new()))], "agent").await?;
     kraken.discover(&node, facts, "agent").await?;
@@ -145,7 +160,7 @@ fn options(
 }
 
 /// What Layer 0 knows of itself.
-fn layer0(seed: &Seed) -> Result<Vec<Change>, Box<dyn Error>> {
+fn layer0(seed: &Seed, network: &[String]) -> Result<Vec<Change>, Box<dyn Error>> {
     let uptime = std::fs::read_to_string("/proc/uptime")?;
     let uptime: f64 = uptime.split(' ').next().unwrap_or("0").parse()?;
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_millis();
@@ -158,6 +173,9 @@ fn layer0(seed: &Seed) -> Result<Vec<Change>, Box<dyn Error>> {
         set("layer0.kernel", kernel),
         set("layer0.version", env!("CARGO_PKG_VERSION").to_owned()),
     ];
+    if !network.is_empty() {
+        facts.push(set("layer0.network", network.join("; ")));
+    }
     let machine = own_architecture();
     if ARCHITECTURES.contains(&machine.as_str()) {
         facts.push(set("arch", machine));

@@ -62,7 +62,8 @@ fn bring_up_network(seed_path: Option<String>, resolv_conf: Option<String>) -> E
 
 fn try_network(seed_path: &Path, resolv_conf: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let seed = seed::load(seed_path)?;
-    for up in network::bring_up(&seed, resolv_conf, network::DEVICE_LIMIT)? {
+    let mut say = |text: &str| drop(writeln!(std::io::stderr(), "layercake-node: {text}"));
+    for up in network::bring_up(&seed, resolv_conf, network::DEVICE_LIMIT, &mut say)?.configured {
         let carrier = if up.has_carrier { "" } else { ", no carrier" };
         writeln!(std::io::stdout(), "{} is up as {}{carrier}", up.mac, up.interface)?;
     }

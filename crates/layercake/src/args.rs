@@ -467,9 +467,10 @@ pub(crate) enum Minos {
         /// A Debian kernel package; without, the current one is downloaded
         #[arg(long, value_name = "FILE.deb")]
         kernel: Option<PathBuf>,
-        /// The package to download
-        #[arg(long, value_name = "NAME", default_value = "linux-image-cloud-amd64")]
-        kernel_package: String,
+        /// The package to download; default: linux-image-amd64 or linux-image-arm64, as the node binary is, which have
+        /// the drivers of hardware. linux-image-cloud-amd64 is smaller, for virtual machines with virtio only
+        #[arg(long, value_name = "NAME")]
+        kernel_package: Option<String>,
         /// Which drivers go in
         #[arg(long, value_enum, default_value = "full")]
         profile: Profile,

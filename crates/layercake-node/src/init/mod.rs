@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use crate::modules::Loader;
+use crate::network::Hardware;
 use crate::seed;
 
 pub use panic::{install as install_panic_hook, report_path as panic_report_path};
@@ -91,7 +92,21 @@ fn settled() -> ! {
     }
     let loaded = loader.loaded().count();
     console.say(&format!("Layer 0 is up, {loaded} kernel modules"));
+    let drivers_of =
+        |modalias: &str| loader.drivers_of(modalias).into_iter().map(str::to_owned).collect();
+    for problem in Hardware::look(Path::new("/sys")).problems(drivers_of) {
+        console.say(&problem);
+    }
     run::run_for_ever(console)
+}
+
+/// Says in words what stands between this machine's hardware and a network, if something does.
+#[must_use]
+pub fn hardware_problems() -> Vec<String> {
+    let loader = Loader::open(module_dir());
+    let drivers_of =
+        |modalias: &str| loader.drivers_of(modalias).into_iter().map(str::to_owned).collect();
+    Hardware::look(Path::new("/sys")).problems(drivers_of)
 }
 
 /// `/lib/modules/<release>`.

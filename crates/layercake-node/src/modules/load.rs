@@ -47,8 +47,9 @@ impl Loader {
     #[must_use]
     pub fn open(dir: PathBuf) -> Self {
         let read = |name: &str| fs::read_to_string(dir.join(name)).unwrap_or_default();
-        let resolver =
-            Resolver::new(&read("modules.dep"), &read("modules.alias"), &read("modules.builtin"));
+        let [dep, alias, softdep, builtin] =
+            ["modules.dep", "modules.alias", "modules.softdep", "modules.builtin"].map(read);
+        let resolver = Resolver::new(&dep, &alias, &softdep, &builtin);
         Self { dir, resolver, loaded: BTreeSet::new() }
     }
 
@@ -85,18 +86,29 @@ impl Loader {
         self.loaded.iter().map(String::as_str)
     }
 
+    /// The modules of this initramfs that serve a device with this modalias.
+    #[must_use]
+    pub fn drivers_of(&self, modalias: &str) -> Vec<&str> {
+        self.resolver.modules_for(modalias)
+    }
+
     /// Loads one module and what it needs.
     pub fn load(&mut self, name: &str) -> Result<(), ModuleError> {
         let missing = || ModuleError::Missing { name: name.to_owned() };
         let order = self.resolver.load_order(name).ok_or_else(missing)?;
-        for (name, path) in order {
-            if !self.loaded.contains(name) {
-                let path = self.dir.join(path);
-                insert(&path).map_err(|source| ModuleError::Load { path, source })?;
-                self.loaded.insert(name.to_owned());
+        let mut result = Ok(());
+        for (one, path) in order {
+            if self.loaded.contains(one) {
+                continue;
+            }
+            let path = self.dir.join(path);
+            match insert(&path) {
+                Ok(()) => drop(self.loaded.insert(one.to_owned())),
+                // Of what a module only hints at, it is the module itself that tells whether it can do without.
+                Err(source) => result = result.and(Err(ModuleError::Load { path, source })),
             }
         }
-        Ok(())
+        if self.loaded.contains(&name.replace('-', "_")) { Ok(()) } else { result }
     }
 }
 

@@ -56,6 +56,7 @@ pub(super) struct Link {
     pub(super) index: u32,
     pub(super) name: String,
     pub(super) mac: Option<Mac>,
+    pub(super) is_up: bool,
     pub(super) has_carrier: bool,
     pub(super) is_stacked: bool,
 }
@@ -273,6 +274,7 @@ fn parse_link(body: &[u8]) -> Option<Link> {
         index: u32::from_ne_bytes([fixed[4], fixed[5], fixed[6], fixed[7]]),
         name: String::new(),
         mac: None,
+        is_up: flags & IFF_UP != 0,
         has_carrier: flags & IFF_LOWER_UP != 0,
         is_stacked: false,
     };

@@ -4,14 +4,18 @@ use super::Failure;
 use crate::args::{self, Minos, Output};
 use crate::show;
 use indicatif::{ProgressBar, ProgressStyle};
-use layercake_minos::{Metadata, Profile, Progress, Recipe};
-use std::path::PathBuf;
+use layercake_minos::{Architecture, Metadata, Profile, Progress, Recipe};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub(crate) async fn build(output: Output, build: Minos) -> Result<(), Failure> {
     let metadata = tokio::task::spawn_blocking(move || make(build)).await??;
     let answer = serde_json::to_value(&metadata)?;
     show::answer(output, &answer, || table(&metadata), Vec::new);
+    // Beside the answer: whoever reads that with a program is to see it too.
+    for warning in metadata.warnings() {
+        show::note(&format!("layercake: warning: {warning}"));
+    }
     Ok(())
 }
 
@@ -20,16 +24,17 @@ fn make(build: Minos) -> Result<Metadata, Failure> {
     let progress = ProgressBar::new_spinner();
     progress.set_style(ProgressStyle::with_template("{spinner} {msg} {elapsed}")?);
     progress.enable_steady_tick(Duration::from_millis(100));
-    let kernel = match kernel {
-        Some(path) => path,
-        None => {
-            progress.set_message(format!("downloading {kernel_package}"));
-            layercake_minos::kernel_package(&kernel_package, &cache)?
-        }
-    };
     let node = match node {
         Some(path) => path,
         None => beside_this_program()?,
+    };
+    let kernel = match kernel {
+        Some(path) => path,
+        None => {
+            let kernel_package = kernel_package.unwrap_or_else(|| package_for(&node).to_owned());
+            progress.set_message(format!("downloading {kernel_package}"));
+            layercake_minos::kernel_package(&kernel_package, &cache)?
+        }
     };
     let mut recipe = Recipe::new(kernel, node, out);
     recipe.profile = match profile {
@@ -48,6 +53,12 @@ fn make(build: Minos) -> Result<Metadata, Failure> {
     })?;
     progress.finish_and_clear();
     Ok(built.metadata)
+}
+
+/// The kernel of the machines that a node binary is for. One that cannot be read is refused when it is needed.
+fn package_for(node: &Path) -> &'static str {
+    let program = std::fs::read(node).unwrap_or_default();
+    Architecture::of_program(&program).unwrap_or(Architecture::Amd64).kernel_package()
 }
 
 fn beside_this_program() -> Result<PathBuf, Failure> {
