@@ -14,7 +14,8 @@ const ARROWS: &[(&str, &[&[&str]])] = &[
     // Without the runtime: it drives the same engine and sync in another time.
     ("kraken-sim", &[MODEL, CORE]),
     ("kraken", &[MODEL, CORE]),
-    ("kraken-yaml", &[]),
+    // Suggestions for mistyped names are made in one place.
+    ("kraken-yaml", &[MODEL]),
     ("kraken-process", &[]),
     ("kraken-modules", &[KRAKEN, &["kraken-yaml", "kraken-process"]]),
     ("layercake-sys", &[]),

@@ -2,16 +2,18 @@
 //!
 //! A set is names, joined from left to right by `,` (and), `!` (but not), `&` (that are also) and
 //! `^` (in one of both, not in both). A name may have ranges: `r[1-2]n[01-04,10]` or `n[0-10/2]`; leading
-//! zeros are kept. `@rack1` is a group, `*` or `@*` every node, `run_state=ERROR` whatever the
-//! resolver makes of it, and a set that begins with `!` begins with every node.
+//! zeros are kept. `@rack1` is a group, `*` or `@*` every node, `run_state=ERROR` the nodes with a
+//! value (`cfg:run_state=SYNC`: with a wanted one), and a set that begins with `!` begins with every
+//! node. Whatever a set names has to exist, wherever it stands in the set.
 
-use crate::NodeId;
+use crate::{NodeId, Side};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
 mod fold;
+mod near;
 mod parse;
 
 /// How many names one text may stand for: more than any cluster has, and few enough that twenty
@@ -30,14 +32,83 @@ pub struct NodeSet {
     nodes: Vec<NodeId>,
 }
 
-/// Text is not a node set.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("at character {position}: {reason}")]
+/// A cluster, as far as a node set refers to it.
+pub trait NodeLookup {
+    /// The presence of a node.
+    fn contains(&self, node: &NodeId) -> bool;
+
+    /// Every node; nothing where the nodes are not known.
+    fn all(&self) -> Option<NodeSet>;
+
+    /// The nodes of a group (`rack1` for `@rack1`).
+    ///
+    /// # Errors
+    /// When there is no such group; the reason is for a person and ends with the nearest one.
+    fn group(&self, name: &str) -> Result<NodeSet, String>;
+
+    /// The nodes with a value (`run_state=ERROR`); with a side (`cfg:run_state=SYNC`) those that
+    /// have it in that document.
+    ///
+    /// # Errors
+    /// When the address or the value does not exist; the reason is for a person and ends with the
+    /// nearest one.
+    fn select(&self, side: Option<Side>, path: &str, value: &str) -> Result<NodeSet, String>;
+}
+
+/// A text that is not a node set, or not one of this cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeSetError {
-    /// Which character is meant, counted from 1.
+    /// The character that is meant, counted from 1.
     pub position: usize,
     /// What is wrong with it.
     pub reason: String,
+    /// The kind of mistake.
+    pub kind: NodeSetErrorKind,
+}
+
+/// The kind of mistake in a node set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeSetErrorKind {
+    /// The text does not have the form of a node set.
+    Form,
+    /// It names nodes that do not exist.
+    NoSuchNode,
+    /// It names a group, an address or a value that does not exist.
+    Unknown,
+}
+
+impl fmt::Display for NodeSetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            NodeSetErrorKind::Form => write!(f, "at character {}: {}", self.position, self.reason),
+            // What is unknown is named in the reason.
+            NodeSetErrorKind::NoSuchNode => write!(f, "no such node: {}", self.reason),
+            NodeSetErrorKind::Unknown => f.write_str(&self.reason),
+        }
+    }
+}
+
+impl std::error::Error for NodeSetError {}
+
+/// A lookup that knows no cluster: every node may exist, and nothing else does.
+struct NamesOnly;
+
+impl NodeLookup for NamesOnly {
+    fn contains(&self, _: &NodeId) -> bool {
+        true
+    }
+
+    fn all(&self) -> Option<NodeSet> {
+        None
+    }
+
+    fn group(&self, name: &str) -> Result<NodeSet, String> {
+        Err(format!("no groups are known here, so there is no @{name}"))
+    }
+
+    fn select(&self, _: Option<Side>, path: &str, value: &str) -> Result<NodeSet, String> {
+        Err(format!("no values are known here, so nothing has {path}={value}"))
+    }
 }
 
 impl NodeSet {
@@ -47,18 +118,20 @@ impl NodeSet {
         Self::default()
     }
 
-    /// A set from text. `resolve` says which nodes a group has (`rack1` for `@rack1`), which there
-    /// are at all (`*`), and which fit a selector (`run_state=ERROR`); nothing means that there is
-    /// no such group.
+    /// A set from text, of the nodes of a cluster.
     ///
     /// # Errors
-    /// When the text is no node set, stands for more than 250,000 names, or names what `resolve`
-    /// does not know.
-    pub fn parse(
-        text: &str,
-        resolve: &dyn Fn(&str) -> Option<NodeSet>,
-    ) -> Result<Self, NodeSetError> {
-        parse::parse(text, resolve)
+    /// When the text is no node set, stands for more than 250,000 names, or names a node, a group,
+    /// an address or a value that does not exist, wherever in the set.
+    pub fn parse(text: &str, cluster: &dyn NodeLookup) -> Result<Self, NodeSetError> {
+        parse::parse(text, cluster)
+    }
+
+    /// Every node that a text names, also those that it excludes; nothing when more than names has to
+    /// be known to tell which nodes it stands for, or when it is no node set.
+    #[must_use]
+    pub fn named(text: &str) -> Option<Self> {
+        parse::named(text)
     }
 
     /// The names that a text without groups stands for, in the order in which it names them, and
@@ -68,6 +141,14 @@ impl NodeSet {
     /// When the text is no list of names, or stands for more than 250,000.
     pub fn expand(text: &str) -> Result<Vec<NodeId>, NodeSetError> {
         parse::expand(text)
+    }
+
+    /// The nodes of this set that the given ones were probably meant to be, in words, such as `n1 (did
+    /// you mean n001?)`: those that differ in leading zeros only, or else the ones that are spelt
+    /// nearly the same.
+    #[must_use]
+    pub fn correct(&self, missing: &Self) -> String {
+        near::correct(missing, self)
     }
 
     /// The shortest text that this program knows for the set; the same for the same set.
@@ -227,7 +308,7 @@ impl FromStr for NodeSet {
 
     /// A set without groups and selectors.
     fn from_str(text: &str) -> Result<Self, NodeSetError> {
-        Self::parse(text, &|_| None)
+        Self::parse(text, &NamesOnly)
     }
 }
 

@@ -1,7 +1,7 @@
 //! What may stand in a document, and what it means.
 
 use crate::path::PathError;
-use crate::{Document, Path, Pattern, Side, Value};
+use crate::{Document, Path, Pattern, Side, Value, nearest};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -151,7 +151,8 @@ impl Kind {
                 if values.iter().any(|value| **value == **text) {
                     return Ok(());
                 }
-                Err(format!("{text:?} is not one of {}", values.join(", ")))
+                let near = meant(text, values.iter().map(|value| &**value));
+                Err(format!("{text:?} is not one of {}{near}", values.join(", ")))
             }
             (Self::Bool, Value::Bool(_)) => Ok(()),
             (Self::Int { min, max }, Value::Int(int)) => {
@@ -217,8 +218,17 @@ impl Format {
             return Ok(());
         }
         let shown: String = text.chars().take(80).collect();
-        Err(format!("{shown:?} is not {self}"))
+        let near = match self {
+            Self::Choice(words) => meant(text, words.iter().copied()),
+            _ => String::new(),
+        };
+        Err(format!("{shown:?} is not {self}{near}"))
     }
+}
+
+/// The word that was probably meant, as the end of a reason that lists them all.
+fn meant<'a>(text: &str, words: impl Iterator<Item = &'a str>) -> String {
+    nearest(text, words).map(|near| format!("; did you mean {near:?}?")).unwrap_or_default()
 }
 
 fn is_mac(text: &str) -> bool {

@@ -4,9 +4,9 @@
 use crate::command::{Program, Stamp};
 use crate::step::{Place, Step, duration};
 use crate::{fields, guard};
-use kraken_model::{Field, Path as Address, Registry, Schema, Side};
+use kraken_model::{Field, Path as Address, Registry, Schema, Side, nearest};
 use kraken_plan::{Context, Effect, Guard, Mutation, Retry};
-use kraken_yaml::{Diagnostic, Node, Pos, Report};
+use kraken_yaml::{Data, Diagnostic, Node, Pos, Report};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -191,9 +191,12 @@ fn look(node: &Node, dir: &Path, registry: &Registry, report: &mut Report) -> Op
         Some("node") => false,
         Some("all") => true,
         _ => {
-            let at = node.get("of").map_or(node.at, |node| node.at);
+            let of = node.get("of");
+            let near = nearest(of.and_then(Node::text).unwrap_or_default(), ["node", "all"]);
+            let hint = near.map(|near| format!("did you mean {near:?}?")).unwrap_or_default();
+            let at = of.map_or(node.at, |node| node.at);
             let why = "one run answers for one node, or for all";
-            report.add(at, path, "discover.of is neither node nor all", why, "");
+            report.add(at, "discover.of", "discover.of is neither node nor all", why, hint);
             false
         }
     };
@@ -251,9 +254,16 @@ fn additions(root: &Node, registry: &Registry, report: &mut Report) -> Vec<Addit
         report.known(body, &path, &["requires", "excludes"]);
         let requires = guard::list(body, &path, "requires", registry, report);
         let excludes = guard::list(body, &path, "excludes", registry, report);
-        if requires.is_empty() && excludes.is_empty() && report.is_empty() {
+        let says = |key| match body.get(key).map(|node| &node.data) {
+            Some(Data::List(guards)) => !guards.is_empty(),
+            said => said.is_some(),
+        };
+        // A guard that is none is wrong already.
+        if requires.is_empty() && excludes.is_empty() && !says("requires") && !says("excludes") {
             let hint = "add requires: [ADDRESS = VALUE]";
-            report.add(*at, &path, format!("{path} adds nothing"), "it has no guard", hint);
+            // A path of its own: that there is no such mutation is another mistake at this place.
+            let what = format!("{path} adds nothing");
+            report.add(*at, &format!("{path}.requires"), what, "it has no guard", hint);
         }
         additions.push(Addition { mutation: mutation.clone(), at: *at, requires, excludes });
     }

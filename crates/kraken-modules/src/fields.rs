@@ -1,6 +1,6 @@
 //! The variables and facts that a file declares.
 
-use kraken_model::{Field, Format, Kind, Pattern, Side};
+use kraken_model::{Field, Format, Kind, Pattern, Side, nearest, suggest};
 use kraken_yaml::{Data, Node, Pos, Report};
 
 /// What a fact may be.
@@ -50,7 +50,11 @@ fn unavailable(body: &Node, path: &str, values: &[&str], report: &mut Report) ->
     if named.is_empty() || !named.iter().all(is_value) {
         let what = format!("{path}.unavailable names what is no value");
         let why = "with these values a node is out of use; that nothing is known is none of them";
-        let hint = format!("write some of [{}]", values.get(1..).unwrap_or_default().join(", "));
+        let known = values.get(1..).unwrap_or_default();
+        let strange = named.iter().find(|word| !is_value(word));
+        let near = strange.and_then(|word| nearest(word, known.iter().copied()));
+        let near = near.map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
+        let hint = format!("write some of [{}]{near}", known.join(", "));
         report.add(node.at, path, what, why, hint);
         return Vec::new();
     }
@@ -69,7 +73,9 @@ pub(crate) fn facts(root: &Node, report: &mut Report) -> Vec<(Field, Pos)> {
         if sides.is_none() {
             let place = body.get("side").map_or(*at, |node| node.at);
             let why = "a fact is discovered, configured, or both";
-            let hint = "write dsc, cfg or both";
+            let near = nearest(side.unwrap_or_default(), SIDES.iter().map(|(name, _)| *name));
+            let near = near.map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
+            let hint = format!("write dsc, cfg or both{near}");
             report.add(place, &path, format!("{path}.side is no side"), why, hint);
         }
         let (Some(kind), Some((_, sides))) = (kind, sides) else { continue };
@@ -110,7 +116,7 @@ fn kind(body: &Node, path: &str, report: &mut Report) -> Option<Kind> {
         _ => {
             let at = body.get("type").map_or(body.at, |node| node.at);
             let what = format!("{path}.type is no type");
-            report.add(at, path, what, "a fact has one", format!("there is {}", TYPES.join(", ")));
+            report.add(at, path, what, "a fact has one", suggest(text, TYPES.iter().copied()));
             return None;
         }
     })

@@ -3,7 +3,7 @@
 //! It is the form in which guards are shown, so what is read in an explanation can be written in a
 //! file.
 
-use kraken_model::{Kind, Path, Registry, Side, Value};
+use kraken_model::{Kind, Path, Registry, Side, Value, nearest};
 use kraken_plan::{Guard, Test};
 use kraken_yaml::{Data, Node, Report};
 
@@ -106,21 +106,15 @@ pub(crate) fn value_of(text: &str, kind: &Kind) -> Result<Value, String> {
     }
 }
 
-/// The addresses that begin alike.
+/// The address that was probably meant, or where addresses come from.
 fn near(address: &str, registry: &Registry) -> String {
-    let first = address.split(['.', '_']).next().unwrap_or(address);
-    let mut near: Vec<&str> = registry
-        .fields()
-        .map(|(_, field)| field.pattern.as_str())
-        .filter(|pattern| pattern.starts_with(first))
-        .take(8)
-        .collect();
-    near.sort_unstable();
-    if near.is_empty() {
-        "variables and facts are declared in this file, in another one, or by the application"
-            .to_owned()
-    } else {
-        format!("there is {}", near.join(", "))
+    let patterns = registry.fields().map(|(_, field)| field.pattern.as_str());
+    match nearest(address, patterns) {
+        Some(near) => format!("did you mean {near:?}?"),
+        None => {
+            "variables and facts are declared in this file, in another one, or by the application"
+                .to_owned()
+        }
     }
 }
 

@@ -205,8 +205,14 @@ fn claim(drafts: &mut [Draft], schemas: &[Schema], mutations: &[Mutation]) -> Ve
             draft.report.add(draft.at, "module", what, "names are unique", "choose another name");
         }
         let report = &mut draft.report;
+        let mut own = BTreeSet::new();
         draft.fields.retain(|(field, at)| {
             let address = field.pattern.as_str();
+            if !own.insert(address.to_owned()) {
+                let what = format!("{address} is declared twice in this file");
+                report.add(*at, address, what, "a value means one thing", "leave one out");
+                return false;
+            }
             let claims = |other: &kraken_model::Field| {
                 other.pattern.matches(address) || field.pattern.matches(other.pattern.as_str())
             };

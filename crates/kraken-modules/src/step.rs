@@ -2,7 +2,7 @@
 
 use crate::command::Program;
 use crate::guard;
-use kraken_model::{Path as Address, Registry, parse_duration};
+use kraken_model::{Path as Address, Registry, nearest, parse_duration, suggest};
 use kraken_plan::{Context, Effect, Fallback, Mutation, Retry};
 use kraken_yaml::{Data, Node, Pos, Report};
 use std::path::Path;
@@ -95,7 +95,12 @@ impl Step {
         if let Some(context) = body.get("context").filter(|node| node.text() != Some("child")) {
             let what = format!("{path}.context cannot be this");
             let why = "the commands of a file run on the parent, for its children";
-            report.add(context.at, path, what, why, "leave it out, or write child or itself");
+            let near = nearest(context.text().unwrap_or_default(), ["child", "itself"]);
+            let hint = match near {
+                Some(near) => format!("did you mean {near:?}?"),
+                None => "leave it out, or write child or itself".to_owned(),
+            };
+            report.add(context.at, path, what, why, hint);
         }
         let program = Program::read(body, path, place.dir, report);
         if let Some(_program) = program.as_ref().filter(|_| !place.needs_command) {
@@ -145,7 +150,7 @@ fn moves(body: &Node, path: &str, at: Pos, place: &Place<'_>, report: &mut Repor
             place.registry.variable(variable).filter(|_| place.own.contains(&variable.as_str()));
         let Some(values) = values else {
             let why = "a value has one writer, so a file moves its own variables only";
-            let hint = format!("this file has {}", place.own.join(", "));
+            let hint = suggest(variable, place.own.iter().copied());
             report.add(*at, &path, format!("{variable} is no variable of this file"), why, hint);
             continue;
         };
@@ -155,10 +160,18 @@ fn moves(body: &Node, path: &str, at: Pos, place: &Place<'_>, report: &mut Repor
             report.add(body.at, &path, format!("{path} is no step"), why, "write [FROM, TO]");
             continue;
         };
-        let strange = words.iter().find(|word| values.iter().all(|v| v.as_ref() != word.as_str()));
-        if let Some(word) = strange {
+        let is_strange = |word: &&String| values.iter().all(|v| v.as_ref() != word.as_str());
+        let strange: Vec<&String> = words.iter().filter(is_strange).collect();
+        if let [first, others @ ..] = &strange[..] {
             let why = format!("{variable} has {}", values.join(", "));
-            report.add(body.at, &path, format!("{word} is no value of {variable}"), why, "");
+            let what = match others {
+                [] => format!("{first} is no value of {variable}"),
+                _ => format!("{variable} has none of the values {}", joined(&strange)),
+            };
+            let meant =
+                strange.iter().filter_map(|word| nearest(word, values.iter().map(|v| &**v)));
+            let hint = meant.map(|near| format!("did you mean {near:?}?")).collect::<Vec<_>>();
+            report.add(body.at, &path, what, why, hint.join(" "));
             continue;
         }
         if let Ok(variable) = Address::new(variable) {
@@ -169,6 +182,10 @@ fn moves(body: &Node, path: &str, at: Pos, place: &Place<'_>, report: &mut Repor
         }
     }
     effects
+}
+
+fn joined(words: &[&String]) -> String {
+    words.iter().map(|word| word.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 /// Whether these are a value, another one that is expected after it, and others that may be found.
@@ -197,7 +214,11 @@ fn fallback(body: &Node, path: &str, place: &Place<'_>, report: &mut Report) -> 
         }
         None => {
             let what = format!("{variable} = {text} is no value of this file");
-            report.add(node.at, &path, what, "a value has one writer", "");
+            let hint = match values {
+                Some(values) => suggest(text, values.iter().map(|value| &**value)),
+                None => suggest(variable, place.own.iter().copied()),
+            };
+            report.add(node.at, &path, what, "a value has one writer", hint);
             None
         }
     }

@@ -109,7 +109,7 @@ guards:
         ("b.yaml:4:3: variables.door has no values", "two values at least"),
         ("b.yaml:5:55: variables.lock.unavailable names", "some of [OPEN, SHUT]"),
         ("b.yaml:6:3: busy cannot be declared here", "it belongs to base"),
-        ("b.yaml:8:19: facts.knocks.type is no type", "there is text, number"),
+        ("b.yaml:8:19: facts.knocks.type is no type", "did you mean \"number\"?"),
         ("b.yaml:9:16: facts.key.side is no side", "dsc, cfg or both"),
         ("b.yaml:11:12: ./look cannot be run", "No such file"),
         ("b.yaml:12:10: discover.every cannot be this", "\"10\" is not a duration"),
@@ -132,6 +132,52 @@ guards:
         assert!(found.is_some_and(|line| line.contains(what)), "wanted {place} {what}\n{all}");
     }
     assert_eq!(said.len(), wanted.len() + 1, "one more guard that is none, in line 19\n{all}");
+}
+
+#[test]
+fn no_mistake_hides_another_one_and_every_word_that_is_near_another_is_told_so() {
+    let bad = "module: lock
+variables: { lock: { values: [UNKNOWN, OPEN, SHUT], unavailable: [SHUTT] } }
+facts:
+  lock: { type: txt }
+  key: { side: dcs }
+discover: { command: [true], of: al }
+mutations:
+  shut: { command: [true], moves: { lock: [OPNE, SHTU] }, on_timeout: { lock: OPN }, context: chld, requires: [busi = BUSY] }
+  open: { command: [true], moves: { lok: [SHUT, OPEN] }, requires: [busy = BUSI] }
+guards:
+  image.swap: {}
+";
+    let said = read(&[("b.yaml", bad)]).unwrap_err();
+    let wanted = [
+        ("b.yaml:2:", "did you mean \"SHUT\"?"),
+        ("b.yaml:4:", "facts.lock.type is no type: a fact has one; did you mean \"text\"?"),
+        ("b.yaml:5:", "did you mean \"dsc\"?"),
+        ("b.yaml:6:", "did you mean \"all\"?"),
+        ("b.yaml:8:", "did you mean \"OPEN\"? did you mean \"SHUT\"?"),
+        (
+            "b.yaml:8:",
+            "lock = OPN is no value of this file: a value has one writer; did you mean \"OPEN\"?",
+        ),
+        ("b.yaml:8:", "did you mean \"child\"?"),
+        ("b.yaml:8:", "nothing is called busi; did you mean \"busy\"?"),
+        (
+            "b.yaml:9:",
+            "lok is no variable of this file: a value has one writer, so a file moves its own variables only; did you mean \"lock\"?",
+        ),
+        ("b.yaml:9:", "did you mean \"BUSY\"?"),
+        ("b.yaml:11:", "guards.image.swap adds nothing"),
+    ];
+    let all = said.join("\n");
+    for (place, what) in wanted {
+        let is_it = |line: &&String| line.starts_with(place) && line.contains(what);
+        assert!(said.iter().any(|line| is_it(&line)), "wanted {place} {what}\n{all}");
+    }
+    assert_eq!(said.len(), wanted.len(), "{all}");
+    let twice = "module: lock\nvariables: { lock: { values: [UNKNOWN, OPEN] } }\nfacts: { lock: {} }\ndiscover: { command: [true], every: 3 }\n";
+    let said = read(&[("b.yaml", twice)]).unwrap_err();
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(said[0].contains("lock is declared twice in this file"), "{said:?}");
 }
 
 #[test]

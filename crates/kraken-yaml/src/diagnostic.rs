@@ -1,5 +1,6 @@
 //! What is wrong with a file, and where.
 
+use kraken_model::suggest;
 use serde::Serialize;
 use std::fmt;
 
@@ -92,8 +93,7 @@ impl Report {
         key: &str,
         known: impl IntoIterator<Item = &'a str>,
     ) {
-        let known: Vec<&str> = known.into_iter().collect();
-        let hint = near(key, &known);
+        let hint = suggest(key, known);
         self.add(
             at,
             path,
@@ -115,35 +115,4 @@ impl Report {
         self.found.sort_by(|a, b| (a.line, a.column, &a.path).cmp(&(b.line, b.column, &b.path)));
         self.found
     }
-}
-
-/// What was probably meant, or everything that could have been.
-#[must_use]
-pub fn near(name: &str, known: &[&str]) -> String {
-    let near =
-        known.iter().map(|k| (distance(name, k), *k)).min().filter(|(d, k)| *d <= 1 + k.len() / 3);
-    match near {
-        Some((_, near)) => format!("did you mean {near:?}?"),
-        None if known.is_empty() => String::new(),
-        None => format!("there is {}", known.join(", ")),
-    }
-}
-
-/// Levenshtein's distance: how many letters have to be changed, added or taken away.
-fn distance(a: &str, b: &str) -> usize {
-    if a.len() > 64 || b.len() > 64 {
-        return usize::MAX;
-    }
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut corner = i;
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let change = corner + usize::from(x != *y);
-            corner = row[j + 1];
-            row[j + 1] = change.min(corner + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }

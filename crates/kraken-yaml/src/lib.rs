@@ -12,5 +12,6 @@ mod diagnostic;
 mod section;
 mod tree;
 
-pub use diagnostic::{Diagnostic, Pos, Report, near};
+pub use diagnostic::{Diagnostic, Pos, Report};
+
 pub use tree::{Data, Node, read};

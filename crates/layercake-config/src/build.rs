@@ -4,7 +4,8 @@ use crate::limits::{Names, limits};
 use crate::machine::{Layer, document, put};
 use crate::sections::{self, ImageLookup, Network, Settings, inside, mask};
 use crate::template::{Variables, is_template, render, spread};
-use kraken_model::{Document, NodeId, NodeSet, Registry};
+use kraken_model::{Document, NodeId, NodeLookup, NodeSet, Registry, Side};
+use kraken_model::{counted, nearest, suggest};
 use kraken_yaml::{Data, Diagnostic, Node, Pos, Report};
 use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
@@ -186,31 +187,71 @@ fn groups(
     let mut groups: BTreeMap<String, NodeSet> = BTreeMap::new();
     let mut layers = Vec::new();
     for (name, at, body) in root.get("groups").map(Node::entries).unwrap_or_default() {
+        // One that cannot be read is a name all the same: whoever refers to it is not wrong as well.
         let path = format!("groups.{name}");
         let layer = Layer::read(body, &path, &["nodes"], registry, images, report);
         layers.push((name.clone(), layer));
         let Some(node) = body.get("nodes") else {
             report.add(*at, &path, format!("{path}.nodes is missing"), "a group has nodes", "");
+            groups.insert(name.clone(), NodeSet::new());
             continue;
         };
-        let resolve = |wanted: &str| {
-            if wanted == "*" { Some(all.clone()) } else { groups.get(wanted).cloned() }
+        let Some(text) = node.text() else {
+            let what = format!("{path}.nodes is not text");
+            let why = "a group's nodes are one node set";
+            report.add(node.at, &path, what, why, "write nodes: \"n[1-3],n7\"");
+            groups.insert(name.clone(), NodeSet::new());
+            continue;
         };
-        match NodeSet::parse(node.text().unwrap_or_default(), &resolve) {
+        let file = File { all, groups: &groups, root };
+        match NodeSet::parse(text, &file) {
             Ok(set) => {
-                let missing = set.difference(all);
-                if !missing.is_empty() {
-                    let why = "they are not under nodes";
-                    report.add(node.at, &path, format!("there is no {missing}"), why, "");
-                }
                 groups.insert(name.clone(), set);
             }
             Err(error) => {
-                report.add(node.at, &path, "this is not a set of nodes", error.to_string(), "");
+                let why = error.to_string();
+                report.add(node.at, &path, format!("{text:?} is not a set of nodes"), why, "");
+                groups.insert(name.clone(), NodeSet::new());
             }
         }
     }
     (groups, layers)
+}
+
+/// A cluster file as far as it is read when a group refers to it.
+struct File<'a> {
+    all: &'a NodeSet,
+    groups: &'a BTreeMap<String, NodeSet>,
+    root: &'a Node,
+}
+
+impl NodeLookup for File<'_> {
+    fn contains(&self, node: &NodeId) -> bool {
+        self.all.contains(node)
+    }
+
+    fn all(&self) -> Option<NodeSet> {
+        Some(self.all.clone())
+    }
+
+    fn group(&self, name: &str) -> Result<NodeSet, String> {
+        if let Some(group) = self.groups.get(name) {
+            return Ok(group.clone());
+        }
+        if self.root.get("groups").is_some_and(|groups| groups.get(name).is_some()) {
+            let hint = "put it before the groups that refer to it";
+            return Err(format!("the group @{name} is this one, or stands further down: {hint}"));
+        }
+        let known = self.groups.keys().map(String::as_str);
+        Err(match nearest(name, known.clone()) {
+            Some(near) => format!("no such group: @{name} (did you mean @{near}?)"),
+            None => format!("no such group: @{name}; {}", suggest(name, known)),
+        })
+    }
+
+    fn select(&self, _: Option<Side>, path: &str, value: &str) -> Result<NodeSet, String> {
+        Err(format!("{path}={value} cannot stand here: a group has the nodes that it names"))
+    }
 }
 
 /// The values of an entry for its nodes, in order, or one template for all of them.
@@ -243,7 +284,8 @@ fn column(entry: &Entry<'_>, key: &str, radix: u32, report: &mut Report) -> Colu
         }
     };
     if list.len() != entry.names.len() {
-        let what = format!("{} values of {key} for {} nodes", list.len(), entry.names.len());
+        let nodes = counted(entry.names.len(), "node");
+        let what = format!("{} of {key} for {nodes}", counted(list.len(), "value"));
         report.add(
             node.at,
             &path,

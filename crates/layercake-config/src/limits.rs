@@ -1,8 +1,8 @@
 //! The section `limits`: how much may happen at once.
 
 use crate::sections::duration;
-use kraken_model::{Document, NodeId, NodeSet, Path, Registry, Side};
-use kraken_yaml::{Data, Node, Report, near};
+use kraken_model::{Document, NodeId, NodeSet, Path, Registry, Side, nearest, suggest};
+use kraken_yaml::{Data, Node, Report};
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -89,14 +89,18 @@ pub(crate) fn limits(root: &Node, names: &Names<'_>, report: &mut Report) -> Lim
         let path = "limits.power_on";
         report.known(on, path, &["at_once", "every"]);
         let of = Steps::Named(vec!["power.on".to_owned()]);
-        limits.steps.extend(step_limit(on, path, of, Where::default(), report));
+        if let Some((at_once, every)) = pace(on, path, report) {
+            limits.steps.push(StepLimit { of, nodes: Where::default(), at_once, every });
+        }
     }
     for (index, entry) in members(section, "steps", report).iter().enumerate() {
         let path = format!("limits.steps[{index}]");
         report.known(entry, &path, &["of", "group", "per", "at_once", "every"]);
         let (of, nodes) = (steps(entry, &path, names, report), place(entry, &path, names, report));
-        if let (Some(of), Some(nodes)) = (of, nodes) {
-            limits.steps.extend(step_limit(entry, &path, of, nodes, report));
+        // Read whatever they are, so that nothing that is wrong hides what else is wrong.
+        let pace = pace(entry, &path, report);
+        if let (Some(of), Some(nodes), Some((at_once, every))) = (of, nodes, pace) {
+            limits.steps.push(StepLimit { of, nodes, at_once, every });
         }
     }
     for (index, entry) in members(section, "unavailable", report).iter().enumerate() {
@@ -125,13 +129,10 @@ fn members<'a>(section: &'a Node, key: &str, report: &mut Report) -> &'a [Node] 
     }
 }
 
-fn step_limit(
-    entry: &Node,
-    path: &str,
-    of: Steps,
-    nodes: Where,
-    report: &mut Report,
-) -> Option<StepLimit> {
+/// How many steps may be under way, and how much time lies between the beginnings of two.
+type Pace = (Option<u32>, Option<Duration>);
+
+fn pace(entry: &Node, path: &str, report: &mut Report) -> Option<Pace> {
     let at_once: Option<NonZeroU32> = report.value(entry, path, "at_once", "a number from 1");
     let every = entry.get("every");
     if at_once.is_none() && entry.get("at_once").is_none() && every.is_none() {
@@ -140,7 +141,7 @@ fn step_limit(
         return None;
     }
     let every = every.and_then(|node| duration(node, &format!("{path}.every"), report));
-    Some(StepLimit { of, nodes, at_once: at_once.map(Into::into), every })
+    Some((at_once.map(Into::into), every))
 }
 
 fn steps(entry: &Node, path: &str, names: &Names<'_>, report: &mut Report) -> Option<Steps> {
@@ -165,43 +166,53 @@ fn steps(entry: &Node, path: &str, names: &Names<'_>, report: &mut Report) -> Op
         } else {
             let what = format!("there is no step {name:?}");
             let why = "`layercake graph` shows the steps that there are";
-            report.add(node.at, &place, what, why, near(name, names.steps));
+            let known = [ALL, DISRUPTIVE].into_iter().chain(names.steps.iter().copied());
+            report.add(node.at, &place, what, why, suggest(name, known));
         }
     }
     (!named.is_empty()).then_some(Steps::Named(named))
 }
 
 fn place(entry: &Node, path: &str, names: &Names<'_>, report: &mut Report) -> Option<Where> {
-    let mut place = Where::default();
-    if let Some(node) = entry.get("group") {
-        let name = node.text().unwrap_or_default();
-        if !names.groups.contains_key(name) {
-            let known: Vec<&str> = names.groups.keys().map(String::as_str).collect();
-            let (path, why) = (format!("{path}.group"), "it is not in the section groups");
-            report.add(
-                node.at,
-                &path,
-                format!("there is no group {name:?}"),
-                why,
-                near(name, &known),
-            );
-            return None;
-        }
-        place.group = Some(name.to_owned());
+    let group = entry.get("group").map(|node| group(node, path, names, report));
+    let per = entry.get("per").map(|node| per(node, path, names, report));
+    // Both are read before either is missed.
+    let is_read = group != Some(None) && per != Some(None);
+    let place = Where { group: group.flatten(), per: per.flatten() };
+    (counts_somebody(&place, entry, path, names, report) && is_read).then_some(place)
+}
+
+fn group(node: &Node, path: &str, names: &Names<'_>, report: &mut Report) -> Option<String> {
+    let name = node.text().unwrap_or_default();
+    if names.groups.contains_key(name) {
+        return Some(name.to_owned());
     }
-    if let Some(node) = entry.get("per") {
-        let text = node.text().unwrap_or_default();
-        let field = names.registry.field(text).filter(|field| field.sides.contains(&Side::Cfg));
-        let Some((address, _)) = Path::new(text).ok().zip(field) else {
-            let path = format!("{path}.per");
-            let why = "no value of that address can be configured";
-            let hint = "such as location.rack or labels.pdu";
-            report.add(node.at, &path, format!("{text:?} cannot be counted by"), why, hint);
-            return None;
-        };
-        place.per = Some(address);
+    let near = suggest(name, names.groups.keys().map(String::as_str));
+    let (path, why) = (format!("{path}.group"), "it is not in the section groups");
+    report.add(node.at, &path, format!("there is no group {name:?}"), why, near);
+    None
+}
+
+fn per(node: &Node, path: &str, names: &Names<'_>, report: &mut Report) -> Option<Path> {
+    let text = node.text().unwrap_or_default();
+    let field = names.registry.field(text).filter(|field| field.sides.contains(&Side::Cfg));
+    if let (Ok(address), Some(_)) = (Path::new(text), field) {
+        return Some(address);
     }
-    counts_somebody(&place, entry, path, names, report).then_some(place)
+    let configured = names.nodes.values().flat_map(|cfg| cfg.iter().map(|(path, _)| path.as_str()));
+    let hint = match nearest(text, configured) {
+        Some(near) => format!("did you mean {near:?}?"),
+        None => "such as location.rack or labels.pdu".to_owned(),
+    };
+    let why = "no value of that address can be configured";
+    report.add(
+        node.at,
+        &format!("{path}.per"),
+        format!("{text:?} cannot be counted by"),
+        why,
+        hint,
+    );
+    None
 }
 
 /// A limit by a value that no node has limits nothing: that is a slip, and one that costs something.
@@ -221,7 +232,12 @@ fn counts_somebody(
     let at = entry.get("per").map_or(entry.at, |node| node.at);
     let what = format!("no node has a value at {per}");
     let why = "the limit counts nodes with the same value together, so it would limit nothing";
-    report.add(at, &format!("{path}.per"), what, why, "give it to the nodes, or mend the address");
+    let configured = names.nodes.values().flat_map(|cfg| cfg.iter().map(|(path, _)| path.as_str()));
+    let hint = match nearest(per.as_str(), configured) {
+        Some(near) => format!("did you mean {near:?}?"),
+        None => "give it to the nodes, or mend the address".to_owned(),
+    };
+    report.add(at, &format!("{path}.per"), what, why, hint);
     false
 }
 

@@ -2,7 +2,7 @@
 
 use crate::sections::ImageValues;
 use crate::template::{Variables, is_template, render};
-use kraken_model::{Document, Kind, Path, Registry, Side, Value};
+use kraken_model::{Document, Kind, Path, Registry, Side, Value, nearest, suggest};
 use kraken_yaml::{Data, Node, Pos, Report};
 use layercake_schema::service_state::{self, RUNNING, STOPPED};
 use layercake_schema::{SERVICES, image_state, module, phys_state, run_state};
@@ -111,15 +111,9 @@ impl Layer {
             if images.contains_key(name) {
                 names.push(name.to_owned());
             } else {
-                let known: Vec<&str> = images.keys().map(String::as_str).collect();
+                let near = suggest(name, images.keys().map(String::as_str));
                 let why = "it is not in the section images";
-                report.add(
-                    item.at,
-                    path,
-                    format!("unknown image {name:?}"),
-                    why,
-                    format!("there is {}", known.join(", ")),
-                );
+                report.add(item.at, path, format!("unknown image {name:?}"), why, near);
             }
         }
         self.images = Some(names);
@@ -174,8 +168,10 @@ fn switch(node: &Node, path: &str, what: &str, why: &str, report: &mut Report) -
     match node.text() {
         Some("on" | "true") => Some(true),
         Some("off" | "false") => Some(false),
-        _ => {
-            report.add(node.at, path, format!("{what} is neither on nor off"), why, "");
+        said => {
+            let near = nearest(said.unwrap_or_default(), ["on", "off"]);
+            let hint = near.map(|near| format!("did you mean {near:?}?")).unwrap_or_default();
+            report.add(node.at, path, format!("{what} is neither on nor off"), why, hint);
             None
         }
     }

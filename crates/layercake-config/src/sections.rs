@@ -232,6 +232,11 @@ pub(crate) fn images(
         match lookup.find(text) {
             Ok(facts) => image(&path, node, text, facts, &mut values, report),
             Err(why) => {
+                // What else is wrong with the section is said too.
+                let command = vec!["unknown".to_owned()];
+                let (digest, kind, env) = (String::new(), "plain".to_owned(), BTreeMap::new());
+                let unknown = ImageFacts { digest, size: 0, kind, command, env };
+                image(&path, node, text, unknown, &mut ImageValues::new(), report);
                 let hint = "`layercake image list` shows what there is";
                 report.add(
                     reference.at,

@@ -247,6 +247,65 @@ nodes: {{ 'x[1-2]': {{ location: {{ rack: r1 }}, labels: {{ pdu: p1 }} }} }}\n"
 }
 
 #[test]
+fn whatever_a_group_names_exists_wherever_it_stands_in_the_set() {
+    let refused = |set: &str| {
+        let groups = format!("groups: {{g: {{nodes: '{set}'}}, later: {{nodes: n1}}}}\n");
+        let limits = "limits: {steps: [{of: all, group: g, at_once: 1}]}\n";
+        let said = said(&format!("{HEAD}{limits}{groups}nodes: {{'n[1-3]': {{}}, login: {{}}}}\n"));
+        assert_eq!(said.len(), 1, "{set}: {said:?}");
+        assert!(said[0].starts_with("c.yaml:5:21: "), "{}", said[0]);
+        said[0].clone()
+    };
+    for (set, why) in [
+        ("n[1-3],n4", "no such node: n4 (did you mean n1?)"),
+        ("n[1-3]!n01", "no such node: n01 (did you mean n1?)"),
+        ("n[1-3]&lgin", "no such node: lgin (did you mean login?)"),
+        ("n[1-3]^n[2-9]", "no such node: n[4-9] (there is login,n[1-3])"),
+        ("!x", "no such node: x (there is login,n[1-3])"),
+        ("n1!@gg", "no such group: @gg"),
+        ("n1,@later", "further down"),
+        ("@g", "is this one"),
+        ("*!labels.role=login", "labels.role=login cannot stand here"),
+    ] {
+        let said = refused(set);
+        assert!(said.contains(why), "{set}: {said}");
+    }
+}
+
+#[test]
+fn no_mistake_in_limits_or_images_hides_another_one() {
+    let text = format!(
+        "{HEAD}  old: {{image: 'old:1', command: /x, systemd: maybe}}
+limits:
+  steps:
+    - {{ of: disruptiv, at_once: few }}
+    - {{ of: alll, group: fron, per: location.rakc, at_once: 1, every: never }}
+groups: {{ front: {{ nodes: 'x1' }} }}
+nodes: {{ x1: {{ location: {{ rack: r1 }}, want: {{ power: of }}, power: {{ driver: qmu }} }} }}\n"
+    )
+    .replace("command: [/x]}}\n", "command: [/x]},\n")
+    .replace("systemd: maybe}\n", "systemd: maybe}}\n");
+    let wanted = [
+        "image \"old:1\" cannot be used",
+        "command is not a list",
+        "\"maybe\" cannot be images.old.systemd",
+        "there is no step \"disruptiv\": `layercake graph` shows the steps that there are; did you mean \"disruptive\"?",
+        "\"few\" cannot be limits.steps[0].at_once",
+        "there is no step \"alll\": `layercake graph` shows the steps that there are; did you mean \"all\"?",
+        "there is no group \"fron\"",
+        "no node has a value at location.rakc",
+        "limits.steps[1].every cannot be read",
+        "power is neither on nor off: a machine is one of both; did you mean \"off\"?",
+        "\"qmu\" is not one of qemu, exec; did you mean \"qemu\"?",
+    ];
+    let said = said(&text);
+    for wanted in wanted {
+        assert!(said.iter().any(|line| line.contains(wanted)), "{wanted}: {said:#?}");
+    }
+    assert_eq!(said.len(), wanted.len(), "{said:#?}");
+}
+
+#[test]
 fn limits_that_could_not_hold_are_refused() {
     let text = format!(
         "{HEAD}limits:

@@ -57,6 +57,17 @@ pub fn node_owns(path: &kraken_model::Path) -> bool {
     NODE_OWNS.iter().any(|owned| path.is_under(owned))
 }
 
+/// What a machine is made of and how it is plugged in: told by people in the cluster file, and where
+/// it was discovered, that is what counts.
+const OF_THE_MACHINE: &[&str] = &["arch", "platform", "net"];
+
+/// Whether a value at this address describes the machine itself rather than what it does.
+#[must_use]
+pub fn describes_machine(path: &str) -> bool {
+    let first = path.split('.').next().unwrap_or(path);
+    OF_THE_MACHINE.contains(&first)
+}
+
 /// A document with these values.
 #[cfg(test)]
 fn document(values: &[(&str, &str)]) -> kraken_model::Document {

@@ -9,7 +9,7 @@ use crate::parent::{Parent, ParentError, Setup};
 use crate::world::{Pace, World};
 use axum::http::StatusCode;
 use kraken::{CfgChange, Keeper, Kraken, Limit};
-use kraken_model::{Document, NodeId, NodeSet, Registry};
+use kraken_model::{Document, NodeId, NodeSet, Registry, counted};
 use kraken_modules::Modules;
 use kraken_store::{Embedded, StoreError, ValueWrite};
 use layercake_boot::hosts::BootFileError;
@@ -112,9 +112,9 @@ fn unprocessable(title: &'static str, detail: &str, wrong: &[Diagnostic]) -> Pro
 fn refused(error: ServerError) -> Problem {
     match error {
         ServerError::Modules { dir, wrong } => {
-            let detail =
-                format!("{}: {} mistakes, so nothing was changed", dir.display(), wrong.len());
-            unprocessable("the modules were refused", &detail, &wrong)
+            let errors = counted(wrong.len(), "error");
+            let detail = format!("{}: {errors}, nothing was changed", dir.display());
+            unprocessable("modules rejected", &detail, &wrong)
         }
         error => Problem::internal("the modules cannot be read", &error),
     }
@@ -324,8 +324,8 @@ impl App {
     /// A cluster file, checked.
     pub(crate) fn checked(&self, kept: &Kept) -> Result<Cluster, Problem> {
         self.read_cluster(kept).map_err(|wrong| {
-            let detail = format!("{} mistakes, so nothing was changed", wrong.len());
-            unprocessable("the cluster file was refused", &detail, &wrong)
+            let detail = format!("{}, nothing was changed", counted(wrong.len(), "error"));
+            unprocessable("cluster file rejected", &detail, &wrong)
         })
     }
 
@@ -337,8 +337,11 @@ impl App {
         let not_read = |error: StoreError| Problem::internal("cannot read what is kept", &error);
         if let Some(kept) = self.kept_cluster().await.map_err(not_read)? {
             self.read_cluster_with(&declared, &kept).map_err(|wrong| {
-                let detail = "the cluster file that counts does not fit these modules, so nothing was changed";
-                unprocessable("the modules were refused", detail, &wrong)
+                let errors = counted(wrong.len(), "error");
+                let detail = format!(
+                    "the cluster file in use does not fit these modules ({errors}), nothing was changed"
+                );
+                unprocessable("modules rejected", &detail, &wrong)
             })?;
         }
         let declared = Arc::new(declared);
@@ -491,6 +494,11 @@ impl App {
     /// The nodes of a group of the cluster file.
     pub(crate) fn group(&self, name: &str) -> Option<NodeSet> {
         self.file.read().unwrap_or_else(PoisonError::into_inner).groups.get(name).cloned()
+    }
+
+    /// The names of the groups of the cluster file.
+    pub(crate) fn group_names(&self) -> Vec<String> {
+        self.file.read().unwrap_or_else(PoisonError::into_inner).groups.keys().cloned().collect()
     }
 
     /// Whether the cluster file wants a node's images to be looked after by nobody.

@@ -74,10 +74,54 @@ fn web_pages_are_kept_out_and_a_second_server_is_told_why_it_cannot_start() {
         for header in ["Origin: http://evil.example", "Host: evil.example"] {
             assert_eq!(ask(&dir, &["--header", header], "status").await.0, 403, "{header}");
         }
+        for host in ["LOCALHOST", "localhost.:8470", "127.0.0.1:1"] {
+            let header = format!("Host: {host}");
+            assert_eq!(ask(&dir, &["--header", &header], "status").await.0, 200, "{host}");
+        }
         assert_eq!(ask(&dir, &[], "status").await.0, 200);
         let second = Server::start(config(&dir)).await.err().unwrap();
         let said = kraken::chain(&second);
         assert!(said.contains("in use by another process"), "{said}");
+        server.shutdown().await;
+    });
+}
+
+#[test]
+fn whoever_reads_may_ask_of_no_node_and_nobody_of_one_that_does_not_exist() {
+    in_namespace(|dir| async move {
+        let server = Server::start(config(&dir)).await.unwrap();
+        assert_eq!(apply(&dir, "", &cluster(&dir, TWO)).await.0, 200);
+        for path in ["nodes?nodes=", "explain?nodes=", "events?nodes=", "nodes?at=0s&nodes=%20"] {
+            assert_eq!(ask(&dir, &[], path).await, (200, "[]".to_owned()), "{path}");
+        }
+        let json = ["--header", "content-type: application/json", "--data"];
+        for (path, body) in [
+            ("power", r#"{"action": "off", "nodes": ""}"#),
+            ("command", r#"{"command": "hold", "nodes": " "}"#),
+        ] {
+            let (status, said) = ask(&dir, &[&json[..], &[body]].concat(), path).await;
+            assert!(status == 404 && said.contains("the node set is empty"), "{path}: {said}");
+        }
+        for path in [
+            "nodes?nodes=n1%21n01",
+            "nodes?at=0s&nodes=n1%21n01",
+            "nodes?at=0s&nodes=n1%26n01",
+            "explain?nodes=%21n01",
+            "events?nodes=n%5B1-2%5D%5En01",
+            "nodes/n01/history",
+            "nodes/n01/logs",
+            "graph?node=n01",
+        ] {
+            let (status, said) = ask(&dir, &[], path).await;
+            assert_eq!(status, 404, "{path}: {said}");
+            assert!(said.contains("n01 (did you mean n1?)"), "{path}: {said}");
+        }
+        let past = "nodes?at=0s&nodes=n%5B1-2%5D%21n2";
+        let (status, nodes) = ask(&dir, &[], past).await;
+        let nodes: Vec<Value> = serde_json::from_str(&nodes).unwrap();
+        assert_eq!((status, nodes.len(), &nodes[0]["name"]), (200, 1, &Value::from("n1")));
+        let (status, said) = ask(&dir, &[], "events?kind=hled").await;
+        assert!(status == 400 && said.contains("(did you mean held?)"), "{said}");
         server.shutdown().await;
     });
 }

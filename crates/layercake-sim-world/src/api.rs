@@ -132,12 +132,6 @@ fn target(
         (Target::Nodes, ..) => wrong("say which nodes, such as n[1-3], and nothing else"),
         (Target::Rack, None, Some(rack)) => {
             let nodes = all.configured(RACK, rack)?;
-            if nodes.is_empty() {
-                let detail = format!(
-                    "no node has {RACK} = {rack}; `layercake describe` shows where nodes stand"
-                );
-                return Err(Problem::not_found("no such rack", detail));
-            }
             Ok((Some(rack.clone()), nodes))
         }
         (Target::Rack, ..) => wrong("say which rack, such as r3, and nothing else"),

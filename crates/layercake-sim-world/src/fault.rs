@@ -59,7 +59,7 @@ pub(crate) enum Effect {
 
 /// There is no fault of that name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no fault called {0:?}; there are {all}", all = names().join(", "))]
+#[error("there is no fault called {0:?}{near}; there are {all}", near = near(.0), all = names().join(", "))]
 pub struct UnknownKind(String);
 
 /// What a bad network does.
@@ -172,6 +172,12 @@ impl Kind {
     }
 }
 
+/// The kind that was probably meant.
+fn near(name: &str) -> String {
+    let near = kraken_model::nearest(name, names());
+    near.map(|near| format!(" (did you mean {near}?)")).unwrap_or_default()
+}
+
 fn names() -> Vec<&'static str> {
     Kind::ALL.iter().map(|kind| kind.name()).collect()
 }
@@ -204,5 +210,7 @@ mod tests {
         }
         let unknown = "gremlins".parse::<Kind>().unwrap_err().to_string();
         assert!(unknown.contains("gremlins") && unknown.contains("rack-power"), "{unknown}");
+        let slip = "rack-pwer".parse::<Kind>().unwrap_err().to_string();
+        assert!(slip.contains("(did you mean rack-power?)"), "{slip}");
     }
 }

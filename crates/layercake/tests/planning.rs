@@ -76,6 +76,6 @@ fn the_graph_is_drawn_for_all_and_for_a_node_and_checked() {
     let said = String::from_utf8(missing.stderr).unwrap();
     assert_eq!(
         (missing.status.code(), said.as_str()),
-        (Some(1), "layercake: no such node: there is no node n9\n")
+        (Some(1), "layercake: no such node: n9 (did you mean n1?)\n")
     );
 }

@@ -142,6 +142,10 @@ fn a_rack_loses_its_power_and_recovers_and_nothing_is_left_at_the_end() {
     let sim = Sim::start(dir.path(), &["--nodes", "40", "--speed", SPEED]);
     assert!(sim.greeting.starts_with("40 simulated machines, at 60 times"), "{}", sim.greeting);
     sim.until("image_state=ACTIVE", 40);
+    let went_wrong =
+        ["events", "--from", "1", "--kind", "failed,timed_out,interrupted,quarantined"];
+    assert_eq!(sim.says(&went_wrong), "", "nobody asked for anything to go wrong");
+    assert!(!sim.says(&["events", "--from", "1"]).contains("panicked"));
 
     let begun = sim.says(&["sim", "fault", "add", "rack-power", "r2"]);
     assert_eq!(
@@ -181,7 +185,14 @@ fn what_people_do_to_real_machines_they_do_to_these() {
     let file = file.to_str().unwrap();
     let planned = sim.says(&["plan", "-f", file]);
     assert!(planned.contains("image.swap") && !planned.contains("power."), "{planned}");
+    // What is asked for by reference is what runs; what is wanted is asked for with cfg.
+    sim.says(&["hold", "n012"]);
     sim.says(&["apply", "-f", file]);
+    sim.until("images.compute.reference=compute:2", 10);
+    let runs = |set| sim.says(&["get", "nodes", set, "-o", "name"]);
+    assert_eq!(runs("images.compute.reference=compute:1"), "n012\n");
+    assert_eq!(runs("cfg:images.compute.reference=compute:2").lines().count(), 11);
+    sim.says(&["release", "n012"]);
     sim.until(&format!("images.compute.digest={}", digest("compute:2")), 11);
     sim.until("image_state=ACTIVE", 12);
     let history = sim.says(&["history", "n012"]);
@@ -189,7 +200,17 @@ fn what_people_do_to_real_machines_they_do_to_these() {
 
     let printed = sim.first_line(&["logs", "n012", "--follow"]);
     assert_eq!(printed, format!("compute: runs as if it were {}\n", digest("compute:1")));
-    sim.says(&["power", "off", "n012", "--yes"]);
+    sim.says(&["hold", "n012", "--why", "a new fan"]);
+    let off = sim.says(&["power", "off", "n012", "--yes"]);
+    let blocked =
+        "held by operator at loopback (a new fan): nothing is done until `layercake release n012`";
+    assert!(off.starts_with("n012: powering off (temporary") && off.contains(blocked), "{off}");
+    let explained = sim.says(&["explain", "n012"]);
+    assert!(explained.contains("is held by operator at loopback (a new fan)"), "{explained}");
+    let held = sim.says(&["hold", "n[011-012]"]);
+    let waits = "; n012 is to be powered off: that waits for `layercake release n012`\n";
+    assert!(held.starts_with("n[011-012]: held") && held.ends_with(waits), "{held}");
+    sim.says(&["release", "n[011-012]"]);
     sim.until("phys_state=POWER_OFF", 1);
     sim.says(&["power", "on", "n012", "--yes"]);
     sim.until("image_state=ACTIVE", 12);
@@ -209,10 +230,14 @@ fn what_people_do_to_real_machines_they_do_to_these() {
     assert!(sim.says(&["sim", "status"]).starts_with("12 simulated machines, seed 0\nspeed: 60"));
 
     for (wrong, why) in [
-        (&["sim", "fault", "add", "rack-power", "r9"][..], "no node has location.rack = r9"),
+        (
+            &["sim", "fault", "add", "rack-power", "r9"][..],
+            "no node has location.rack = r9 (did you mean r1?)",
+        ),
+        (&["sim", "fault", "add", "slow", "*!n02"], "no such node: n02 (did you mean n002?)"),
         (&["sim", "fault", "add", "hang"], "say which nodes"),
         (&["sim", "fault", "add", "lossy", "n003"], "leave nodes and rack out"),
-        (&["sim", "fault", "add", "slow", "n999"], "there is no n999"),
+        (&["sim", "fault", "add", "slow", "n999"], "no such node: n999"),
         (&["sim", "fault", "add", "slow", "n003", "--for", "200h"], "up to 168h"),
         (&["sim", "fault", "add", "reset", "n003", "--for", "1m"], "happens once"),
         (&["sim", "fault", "clear", "7"], "there is no fault 7"),

@@ -1,7 +1,9 @@
 //! From text to names.
 
-use super::{MAX_DIGITS, MAX_NODES, MAX_TEXT_BYTES, NodeSet, NodeSetError};
-use crate::NodeId;
+use super::{MAX_DIGITS, MAX_NODES, MAX_TEXT_BYTES, NodeLookup, NodeSet, NodeSetError};
+use super::{NamesOnly, NodeSetErrorKind};
+use crate::{NodeId, Side, nearest};
+use std::cell::RefCell;
 
 struct Reader<'a> {
     text: &'a str,
@@ -30,42 +32,52 @@ enum Part<'a> {
     Ranges(Vec<Range>),
 }
 
-pub(super) fn parse(
-    text: &str,
-    resolve: &dyn Fn(&str) -> Option<NodeSet>,
-) -> Result<NodeSet, NodeSetError> {
+/// The nodes that a text names and that do not exist, and where the first of them stands.
+#[derive(Default)]
+struct Missing {
+    at: usize,
+    nodes: Vec<NodeId>,
+}
+
+pub(super) fn parse(text: &str, cluster: &dyn NodeLookup) -> Result<NodeSet, NodeSetError> {
     let mut reader = Reader::new(text)?;
-    reader.skip_spaces();
-    if reader.peek().is_none() {
-        return Ok(NodeSet::new());
+    let mut missing = Missing::default();
+    let set = reader.set(cluster, &mut missing)?;
+    if missing.nodes.is_empty() {
+        return Ok(set);
     }
-    let mut set = if reader.peek() == Some('!') {
-        reader.ask("*", 0, resolve)?
-    } else {
-        reader.term(resolve)?
-    };
-    loop {
-        // A run of plain names is collected first: sorted once, not once for each.
-        let mut plain = Vec::new();
-        let operator = loop {
-            let operator = reader.operator()?;
-            if operator != Some(',') || reader.is_selector() {
-                break operator;
-            }
-            reader.names(&mut plain)?;
-        };
-        if !plain.is_empty() {
-            set.extend(plain);
-        }
-        let Some(operator) = operator else { return Ok(set) };
-        let other = reader.term(resolve)?;
-        set = match operator {
-            '!' => set.difference(&other),
-            '&' => set.intersection(&other),
-            '^' => set.symmetric_difference(&other),
-            _ => set.union(&other),
-        };
+    let nodes: NodeSet = missing.nodes.into_iter().collect();
+    let reason = cluster.all().unwrap_or_default().correct(&nodes);
+    Err(reader.error_of(NodeSetErrorKind::NoSuchNode, missing.at, reason))
+}
+
+/// A lookup that notes every node that is asked for.
+#[derive(Default)]
+struct Noting(RefCell<Vec<NodeId>>);
+
+impl NodeLookup for Noting {
+    fn contains(&self, node: &NodeId) -> bool {
+        self.0.borrow_mut().push(node.clone());
+        true
     }
+
+    fn all(&self) -> Option<NodeSet> {
+        None
+    }
+
+    fn group(&self, name: &str) -> Result<NodeSet, String> {
+        NamesOnly.group(name)
+    }
+
+    fn select(&self, side: Option<Side>, path: &str, value: &str) -> Result<NodeSet, String> {
+        NamesOnly.select(side, path, value)
+    }
+}
+
+pub(super) fn named(text: &str) -> Option<NodeSet> {
+    let noting = Noting::default();
+    parse(text, &noting).ok()?;
+    Some(noting.0.into_inner().into_iter().collect())
 }
 
 pub(super) fn expand(text: &str) -> Result<Vec<NodeId>, NodeSetError> {
@@ -98,8 +110,17 @@ impl<'a> Reader<'a> {
     }
 
     fn error_at(&self, at: usize, reason: impl Into<String>) -> NodeSetError {
+        self.error_of(NodeSetErrorKind::Form, at, reason)
+    }
+
+    fn error_of(
+        &self,
+        kind: NodeSetErrorKind,
+        at: usize,
+        reason: impl Into<String>,
+    ) -> NodeSetError {
         let position = self.text.get(..at).map_or(at, |before| before.chars().count()) + 1;
-        NodeSetError { position, reason: reason.into() }
+        NodeSetError { position, reason: reason.into(), kind }
     }
 
     fn rest(&self) -> &'a str {
@@ -139,52 +160,128 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The length of the key of the selector that follows, in bytes: `run_state` of `run_state=ERROR`.
+    fn selector(&self) -> Option<usize> {
+        let rest = self.rest();
+        let key = rest.find(|c: char| !(is_word(c) || c == ':')).unwrap_or(rest.len());
+        (key > 0 && rest[key..].starts_with('=')).then_some(key)
+    }
+
     /// Whether what follows is a group, every node, or a selector, rather than names.
     fn is_selector(&self) -> bool {
-        let rest = self.rest();
-        let key = rest.find(|c: char| !is_word(c)).unwrap_or(rest.len());
-        rest.starts_with(['@', '*']) || (key > 0 && rest[key..].starts_with('='))
+        self.rest().starts_with(['@', '*']) || self.selector().is_some()
     }
 
-    fn ask(
-        &self,
-        name: &str,
-        at: usize,
-        resolve: &dyn Fn(&str) -> Option<NodeSet>,
+    /// The whole set.
+    fn set(
+        &mut self,
+        cluster: &dyn NodeLookup,
+        missing: &mut Missing,
     ) -> Result<NodeSet, NodeSetError> {
-        let unknown = || match name {
-            "*" => self.error_at(at, "nothing is known here of all nodes"),
-            name if name.contains('=') => self.error_at(at, format!("{name} cannot be selected")),
-            name => self.error_at(at, format!("there is no group {name:?}")),
+        self.skip_spaces();
+        if self.peek().is_none() {
+            return Ok(NodeSet::new());
+        }
+        let mut set = if self.peek() == Some('!') {
+            self.every(0, cluster)?
+        } else {
+            self.term(cluster, missing)?
         };
-        resolve(name).ok_or_else(unknown)
+        loop {
+            // A run of plain names is collected first: sorted once, not once for each.
+            let mut plain = Vec::new();
+            let operator = loop {
+                let operator = self.operator()?;
+                if operator != Some(',') || self.is_selector() {
+                    break operator;
+                }
+                self.nodes(&mut plain, cluster, missing)?;
+            };
+            if !plain.is_empty() {
+                set.extend(plain);
+            }
+            let Some(operator) = operator else { return Ok(set) };
+            let other = self.term(cluster, missing)?;
+            set = match operator {
+                '!' => set.difference(&other),
+                '&' => set.intersection(&other),
+                '^' => set.symmetric_difference(&other),
+                _ => set.union(&other),
+            };
+        }
     }
 
-    fn term(&mut self, resolve: &dyn Fn(&str) -> Option<NodeSet>) -> Result<NodeSet, NodeSetError> {
+    fn every(&self, at: usize, cluster: &dyn NodeLookup) -> Result<NodeSet, NodeSetError> {
+        let unknown = || "nothing is known here of all nodes";
+        cluster.all().ok_or_else(|| self.error_of(NodeSetErrorKind::Unknown, at, unknown()))
+    }
+
+    fn term(
+        &mut self,
+        cluster: &dyn NodeLookup,
+        missing: &mut Missing,
+    ) -> Result<NodeSet, NodeSetError> {
         let start = self.at;
+        if let Some(key) = self.selector() {
+            return self.select(key, cluster);
+        }
         if !self.is_selector() {
             let mut names = Vec::new();
-            self.names(&mut names)?;
+            self.nodes(&mut names, cluster, missing)?;
             return Ok(names.into_iter().collect());
         }
-        let group = self.peek() == Some('@');
-        if group {
+        if self.peek() == Some('@') {
             self.at += 1;
         }
         if self.peek() == Some('*') {
             self.at += 1;
-            return self.ask("*", start, resolve);
+            return self.every(start, cluster);
         }
-        let from = self.at;
-        self.take(is_word);
-        if !group {
-            self.at += 1;
-            self.take(|c| is_word(c) || matches!(c, ':' | '/'));
-        }
-        match &self.text[from..self.at] {
+        match self.take(is_word) {
             "" => Err(self.error("the name of a group belongs here")),
-            name => self.ask(name, start, resolve),
+            name => cluster
+                .group(name)
+                .map_err(|why| self.error_of(NodeSetErrorKind::Unknown, start, why)),
         }
+    }
+
+    /// The nodes with a value; the key has so many bytes.
+    fn select(&mut self, key: usize, cluster: &dyn NodeLookup) -> Result<NodeSet, NodeSetError> {
+        let start = self.at;
+        let (key, _) = self.rest().split_at(key);
+        self.at += key.len() + 1;
+        let value = self.take(is_value);
+        let (side, path) = match key.split_once(':') {
+            None => (None, key),
+            Some(("cfg", path)) => (Some(Side::Cfg), path),
+            Some(("dsc", path)) => (Some(Side::Dsc), path),
+            Some((other, _)) => {
+                let near = nearest(other, ["cfg", "dsc"]).unwrap_or("cfg");
+                let reason = format!("no values are called {other:?}, did you mean {near}:?");
+                return Err(self.error_of(NodeSetErrorKind::Unknown, start, reason));
+            }
+        };
+        cluster
+            .select(side, path, value)
+            .map_err(|why| self.error_of(NodeSetErrorKind::Unknown, start, why))
+    }
+
+    /// Adds the nodes that one pattern names, and notes those that do not exist.
+    fn nodes(
+        &mut self,
+        nodes: &mut Vec<NodeId>,
+        cluster: &dyn NodeLookup,
+        missing: &mut Missing,
+    ) -> Result<(), NodeSetError> {
+        let (start, before) = (self.at, nodes.len());
+        self.names(nodes)?;
+        let absent = nodes[before..].iter().filter(|node| !cluster.contains(node));
+        let is_first = missing.nodes.is_empty();
+        missing.nodes.extend(absent.cloned());
+        if is_first {
+            missing.at = start;
+        }
+        Ok(())
     }
 
     /// Adds the names that one pattern stands for.
@@ -327,4 +424,9 @@ fn is_name(c: char) -> bool {
 
 fn is_word(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')
+}
+
+/// A character of a value: everything that is no operator, no space, no bracket and no quote.
+fn is_value(c: char) -> bool {
+    is_word(c) || matches!(c, ':' | '/' | '+' | '~' | '%' | '@' | '=')
 }

@@ -1,11 +1,11 @@
 //! What people tell nodes to do, besides the cluster file.
 
 use super::who::Who;
-use super::{Problem, select, times};
+use super::{Problem, blocked, select, times};
 use crate::server::App;
 use axum::Json;
 use axum::extract::State;
-use kraken::{CfgChange, Command, Kraken, Marks, Terms};
+use kraken::{CfgChange, Command, Kraken, MarkKind, Marks, Terms};
 use kraken_model::{Change, Document, Edit, Millis, NodeId, NodeSet, Patch, Path};
 use layercake_schema::{SERVICES, busy, image_state, module, phys_state, run_state, service_state};
 use serde::{Deserialize, Serialize};
@@ -97,12 +97,15 @@ pub(super) async fn power(
                 (node.clone(), want_power(wanted))
             };
             let change = CfgChange::of(nodes.iter().map(patch).collect());
-            app.kraken()?.change(change, &by).await?;
-            let text = match power.action {
-                Action::On => "are to be on, until the cluster file is applied again",
-                _ => "are to be off, until the cluster file is applied again",
+            let kraken = app.kraken()?;
+            kraken.change(change, &by).await?;
+            let (verb, off) = match power.action {
+                Action::On => ("on", false),
+                _ => ("off", true),
             };
-            Ok(done(&nodes, text))
+            let blocked = blocked::by_marks(kraken.views(), &nodes, off);
+            let until = "temporary: until the cluster file is applied again";
+            Ok(done(&nodes, &format!("powering {verb} ({until}){blocked}")))
         }
     }
 }
@@ -157,7 +160,10 @@ pub(super) async fn command(
     let Some(nodes) = &asked.nodes else {
         let (command, text) = match verb {
             Verb::Freeze => {
-                let text = format!("frozen: no disruptive step is taken anywhere{}", ends(&terms));
+                let all = kraken.views().all().into_keys().collect();
+                let waits = waits(&app, kraken, verb, &all, "");
+                let end = ends(&terms);
+                let text = format!("frozen: no disruptive step is taken anywhere{end}{waits}");
                 (Command::Freeze { node: None, terms }, text)
             }
             Verb::Thaw => (Command::Thaw { node: None }, thawed(kraken).await?),
@@ -173,6 +179,7 @@ pub(super) async fn command(
     // A release lets lost nodes through a storm hold, also those that nobody holds.
     let ends_more = verb == Verb::Release && kraken.summary().await?.storm;
     let text = told(kraken, (verb, ends_more), &nodes, &terms);
+    let text = text + &waits(&app, kraken, verb, &nodes, verb.ended_by());
     let commands = nodes.iter().cloned().map(|node| verb.command(node, terms.clone()));
     kraken.commands(commands.collect(), &by).await?;
     Ok(Json(Commanded { nodes: nodes.iter().cloned().collect(), text }))
@@ -199,6 +206,17 @@ fn told(
     ended(words, was, &set(so), &set(not))
 }
 
+/// What a command keeps from being done that is wanted, for a person.
+fn waits(app: &App, kraken: &Kraken, verb: Verb, nodes: &NodeSet, end: &str) -> String {
+    let kind = match verb {
+        Verb::Hold => MarkKind::Hold,
+        Verb::Freeze => MarkKind::Freeze,
+        Verb::Busy => MarkKind::Busy,
+        _ => return String::new(),
+    };
+    blocked::by_wishes(kraken.views(), &app.registry(), nodes, kind, end)
+}
+
 /// For which nodes something has ended, and for which there was nothing to end.
 fn ended(words: &str, was: &str, so: &NodeSet, not: &NodeSet) -> String {
     let verb = if not.len() == 1 { "was" } else { "were" };
@@ -222,7 +240,9 @@ async fn thawed(kraken: &Kraken) -> Result<String, Problem> {
         (true, false) => "thawed".into(),
         (is_frozen, true) => {
             let what = if is_frozen { "thawed, and the storm hold" } else { "the storm hold" };
-            format!("{what} is ended: the {lost} nodes that were lost are brought back now")
+            let nodes = if lost == 1 { "node that was" } else { "nodes that were" };
+            let are = if lost == 1 { "is" } else { "are" };
+            format!("{what} is ended: the {lost} {nodes} lost {are} brought back now")
         }
     })
 }
@@ -263,6 +283,16 @@ impl Verb {
                 is_marked(|marks| marks.busy.is_some()) || dsc.text(busy::PATH) == Some(busy::BUSY)
             }
             Self::Hold | Self::Retry | Self::Busy | Self::Freeze => true,
+        }
+    }
+
+    /// The command that ends what this begins; empty when there is none.
+    fn ended_by(self) -> &'static str {
+        match self {
+            Self::Hold => "release",
+            Self::Freeze => "thaw",
+            Self::Busy => "free",
+            Self::Release | Self::Retry | Self::Free | Self::Thaw => "",
         }
     }
 

@@ -8,7 +8,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::sse::{Event as Message, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use kraken::{Event, Kraken, What};
-use kraken_model::{NodeId, NodeSet};
+use kraken_model::{NodeId, NodeSet, nearest};
 use serde::Deserialize;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -120,7 +120,10 @@ fn kinds(text: &str) -> Result<Vec<String>, Problem> {
     match kinds.iter().find(|kind| !What::NAMES.contains(&kind.as_str())) {
         None => Ok(kinds),
         Some(unknown) => {
-            let detail = format!("{unknown:?} is none; there are {}", What::NAMES.join(", "));
+            let near = nearest(unknown, What::NAMES.iter().copied());
+            let near = near.map(|near| format!(" (did you mean {near}?)")).unwrap_or_default();
+            let names = What::NAMES.join(", ");
+            let detail = format!("{unknown:?} is none{near}; there are {names}");
             Err(Problem::bad_request("not a kind of event", detail))
         }
     }

@@ -83,13 +83,12 @@ pub(super) async fn get(
     Query(asked): Query<Asked>,
 ) -> Result<Json<Vec<Passage>>, Problem> {
     let kraken = app.kraken()?;
-    let missing = || Problem::not_found("no such node", format!("there is no node {name}"));
-    let node = NodeId::new(&name).map_err(|_| missing())?;
+    // Of a node that is gone there is still its history.
+    let node = NodeId::new(&name).or_else(|_| select::node(&app, &name))?;
     let span = span(kraken, asked.since.as_deref(), asked.until.as_deref()).await?;
     let limit = asked.limit.unwrap_or(LIMIT).min(MAX_LIMIT);
     let events = find(kraken, &Wanted::of(node), span, limit, false).await?;
     if events.is_empty() {
-        // Of a node that is gone there is still its history.
         select::node(&app, &name)?;
     }
     Ok(Json(fold(events)))

@@ -19,12 +19,15 @@ pub(super) async fn only(request: Request, next: Next) -> Response {
     Problem::new(StatusCode::FORBIDDEN, "refused", detail).into_response()
 }
 
+/// Whether a host (RFC 3986 §3.2.2, with or without a port) is a name of this machine. Letter case
+/// does not count, nor does the dot at the end of a complete name (RFC 1034 §3.1).
 fn is_local(host: &str) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|c| c.is_ascii_digit()) => name,
         _ => host,
     };
-    matches!(name, "localhost" | "127.0.0.1" | "[::1]")
+    let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+    matches!(name.as_str(), "localhost" | "127.0.0.1" | "[::1]")
 }
 
 #[cfg(test)]
@@ -33,10 +36,31 @@ mod tests {
 
     #[test]
     fn only_names_of_this_machine_are_local() {
-        for good in ["localhost", "127.0.0.1:8470", "[::1]", "[::1]:80"] {
+        for good in [
+            "localhost",
+            "127.0.0.1:8470",
+            "[::1]",
+            "[::1]:80",
+            "LOCALHOST",
+            "LocalHost:8470",
+            "localhost.",
+            "localhost.:8470",
+            "localhost:",
+        ] {
             assert!(is_local(good), "{good}");
         }
-        for bad in ["example.org", "localhost.example.org:80", "10.77.0.1", "::2", ""] {
+        for bad in [
+            "example.org",
+            "localhost.example.org:80",
+            "10.77.0.1",
+            "::2",
+            "",
+            ".",
+            "localhost..",
+            "localhost:80:80",
+            "localhost:http",
+            "xlocalhost",
+        ] {
             assert!(!is_local(bad), "{bad}");
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! It answers on a unix socket and on loopback only, until there is sign-in; see [`local`].
 
+mod blocked;
 mod changes;
 mod cluster;
 mod commands;

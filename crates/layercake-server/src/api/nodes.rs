@@ -123,10 +123,16 @@ async fn past(app: &App, nodes: Option<&str>, at: &str) -> Result<Vec<NodeView>,
     let kraken = app.kraken()?;
     let at = times::passed(at, kraken.clock().now())?;
     // Names alone are looked up alone; for a group, a value or everything all have to be known.
-    let named = nodes.and_then(|text| NodeSet::parse(text, &|_: &str| None).ok());
+    let named = nodes.and_then(NodeSet::named).filter(|named| !named.is_empty());
     let named = named.map(|set| set.iter().cloned().collect());
-    let then = kraken.past(at, named).await?;
-    let set = nodes.map(|text| select::among(app, text, &then)).transpose()?;
+    let mut then = kraken.past(at, named.clone()).await?;
+    let mut set = nodes.map(|text| select::among(app, text, &then)).transpose();
+    if set.is_err() && named.is_some() {
+        // The nodes that were meant are among those that were not looked up.
+        then = kraken.past(at, None).await?;
+        set = nodes.map(|text| select::among(app, text, &then)).transpose();
+    }
+    let set = set?;
     let registry = kraken.registry();
     let wanted = then.nodes.iter().filter(|(n, _)| set.as_ref().is_none_or(|s| s.contains(n)));
     let views = wanted.map(|(name, past)| {

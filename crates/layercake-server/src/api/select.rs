@@ -1,11 +1,15 @@
 //! Which nodes are meant.
 
+mod predicate;
+
 use super::Problem;
 use crate::server::App;
-use kraken::Then;
-use kraken_model::{Document, Format, Kind, NodeId, NodeSet, NodeSetError, Path, Registry, Side};
-use std::cell::RefCell;
-use std::collections::BTreeSet;
+use kraken::{Then, Views};
+use kraken_model::{
+    Document, NodeId, NodeLookup, NodeSet, NodeSetError, NodeSetErrorKind, Registry, Side, nearest,
+    suggest,
+};
+use predicate::Predicate;
 use std::sync::Arc;
 
 /// The nodes of a server, for those who add something to its API.
@@ -16,7 +20,7 @@ impl Selection {
     /// The nodes of a set, as everywhere in the API.
     ///
     /// # Errors
-    /// When the text is empty or no node set, or names nodes or groups that are not there.
+    /// When the text is no node set, or names what does not exist.
     pub fn nodes(&self, text: &str) -> Result<NodeSet, Problem> {
         nodes(&self.0, text)
     }
@@ -32,36 +36,20 @@ impl Selection {
     /// The nodes whose cfg has this value at an address.
     ///
     /// # Errors
-    /// When no cluster file was applied yet.
+    /// When no cluster file was applied yet, or no node has it; the reason ends with the nearest one.
     pub fn configured(&self, path: &str, value: &str) -> Result<NodeSet, Problem> {
-        let all = self.0.kraken()?.views().all().into_iter();
-        let says = |cfg: &Document| cfg.get(path).is_some_and(|held| held.to_string() == value);
-        Ok(all.filter(|(_, view)| says(&view.cfg)).map(|(node, _)| node).collect())
+        let cluster = Cluster::now(&self.0)?;
+        let refused = |why| Problem::not_found("no such nodes", why);
+        cluster.select(Some(Side::Cfg), path, value).map_err(refused)
     }
 }
 
-/// The nodes of a set, such as `ml[001-130]!@rack3` or `run_state=ERROR`.
+/// The nodes of a set, such as `ml[001-130]!@rack3` or `run_state=ERROR`; none for an empty text.
 ///
 /// # Errors
-/// When the text is empty or no node set, names nodes or groups that are not there, or asks for an
-/// address or a value that no schema knows.
+/// When the text is no node set, or names a node, a group, an address or a value that does not exist.
 pub(super) fn nodes(app: &App, text: &str) -> Result<NodeSet, Problem> {
-    let views = app.kraken()?.views();
-    let registry = app.registry();
-    let set = parse(text, &|name: &str| {
-        let all = || views.all().into_iter();
-        match name.split_once('=') {
-            _ if name == "*" => Ok(Some(all().map(|(node, _)| node).collect())),
-            Some((path, value)) => {
-                let asked = Predicate { registry: &registry, path, value };
-                let holds = all().filter(|(_, view)| asked.holds(&view.cfg, &view.dsc));
-                asked.possible(holds.map(|(node, _)| node).collect()).map(Some)
-            }
-            None => Ok(app.group(name)),
-        }
-    })?;
-    there(&set, |node| views.get(node).is_some(), || views.all().into_keys().collect())?;
-    Ok(set)
+    NodeSet::parse(text, &Cluster::now(app)?).map_err(refused)
 }
 
 /// The same for what is done to nodes. Whoever types such a set means some: that nothing is done, and
@@ -74,12 +62,13 @@ pub(super) fn some(app: &App, text: &str) -> Result<NodeSet, Problem> {
     if !set.is_empty() {
         return Ok(set);
     }
-    Err(no_node(&format!("{text:?} is true of none")))
-}
-
-fn no_node(why: &str) -> Problem {
+    // An empty text is a variable of a shell that was empty.
+    let why = match text.trim() {
+        "" => "the node set is empty".to_owned(),
+        text => format!("{text:?} is true of none"),
+    };
     let hint = "name nodes, such as n1, n[1-3] or *; `layercake get nodes` lists them";
-    Problem::not_found("no node matches", format!("{why}, so nothing was done: {hint}"))
+    Err(Problem::not_found("no node matches", format!("{why}, so nothing was done: {hint}")))
 }
 
 /// The same among nodes that there were; groups are those of now.
@@ -87,134 +76,89 @@ fn no_node(why: &str) -> Problem {
 /// # Errors
 /// As [`nodes`].
 pub(super) fn among(app: &App, text: &str, then: &Then) -> Result<NodeSet, Problem> {
-    let registry = app.registry();
-    let set = parse(text, &|name: &str| match name.split_once('=') {
-        _ if name == "*" => Ok(Some(then.nodes.keys().cloned().collect())),
-        Some((path, value)) => {
-            let asked = Predicate { registry: &registry, path, value };
-            let holds = then.nodes.iter().filter(|(_, past)| asked.holds(&past.cfg, &past.dsc));
-            asked.possible(holds.map(|(node, _)| node.clone()).collect()).map(Some)
-        }
-        None => {
-            let were = |node: &&NodeId| then.nodes.contains_key(*node);
-            Ok(app.group(name).map(|group| group.iter().filter(were).cloned().collect()))
-        }
-    })?;
-    there(&set, |node| then.nodes.contains_key(node), || then.nodes.keys().cloned().collect())?;
-    Ok(set)
+    let cluster = Cluster { app, registry: app.registry(), nodes: Nodes::Then(then) };
+    NodeSet::parse(text, &cluster).map_err(refused)
 }
 
-/// What is asked of a node: `run_state=ERROR`, `location.rack=r2`.
-struct Predicate<'a> {
-    registry: &'a Registry,
-    path: &'a str,
-    value: &'a str,
+fn refused(error: NodeSetError) -> Problem {
+    match error.kind {
+        NodeSetErrorKind::NoSuchNode => Problem::not_found("no such node", error.reason),
+        _ => Problem::bad_request("invalid node set", error.to_string()),
+    }
 }
 
-impl Predicate<'_> {
-    /// Whether it is true of a node: what was discovered counts before what is configured. That a
-    /// node should be in a state does not mean that it is, so cfg does not speak for a variable.
-    fn holds(&self, cfg: &Document, dsc: &Document) -> bool {
-        let is_discovered = self.registry.field(self.path).is_some_and(|field| {
-            matches!(field.kind, Kind::Variable(_)) && field.sides.contains(&Side::Dsc)
-        });
-        let is_now = |path: &Path| !layercake_schema::is_last_known(dsc, path);
-        let held = dsc.get(self.path).filter(|_| Path::new(self.path).is_ok_and(|p| is_now(&p)));
-        let held = if is_discovered { held } else { held.or_else(|| cfg.get(self.path)) };
-        held.is_some_and(|held| held.to_string() == self.value)
+/// The nodes that a set is about: those of now, or those of a time that has passed.
+enum Nodes<'a> {
+    Now(&'a Views),
+    Then(&'a Then),
+}
+
+/// What a node set may refer to.
+struct Cluster<'a> {
+    app: &'a App,
+    registry: Arc<Registry>,
+    nodes: Nodes<'a>,
+}
+
+/// A node with its cfg and its dsc.
+type Member = (NodeId, Document, Document);
+
+impl<'a> Cluster<'a> {
+    fn now(app: &'a App) -> Result<Self, Problem> {
+        let nodes = Nodes::Now(app.kraken()?.views());
+        Ok(Self { app, registry: app.registry(), nodes })
     }
 
-    /// The nodes of which it is true, unless there can never be any. What some node has, or had in the
-    /// past, can be.
-    fn possible(&self, nodes: NodeSet) -> Result<NodeSet, String> {
-        if !nodes.is_empty() {
-            return Ok(nodes);
+    fn members(&self) -> Vec<Member> {
+        match &self.nodes {
+            Nodes::Now(views) => {
+                let all = views.all().into_iter();
+                all.map(|(node, view)| (node, view.cfg, view.dsc)).collect()
+            }
+            Nodes::Then(then) => {
+                let all = then.nodes.iter();
+                all.map(|(node, past)| (node.clone(), past.cfg.clone(), past.dsc.clone())).collect()
+            }
         }
-        let Some(field) = self.registry.field(self.path) else {
-            let variables: Vec<&str> = self.registry.variables().map(|(path, _)| path).collect();
-            return Err(format!(
-                "no schema knows the address {:?}; there are {} and the others that `layercake \
-                 describe` shows",
-                self.path,
-                variables.join(", ")
-            ));
+    }
+}
+
+impl NodeLookup for Cluster<'_> {
+    fn contains(&self, node: &NodeId) -> bool {
+        match &self.nodes {
+            Nodes::Now(views) => views.contains(node),
+            Nodes::Then(then) => then.nodes.contains_key(node),
+        }
+    }
+
+    fn all(&self) -> Option<NodeSet> {
+        Some(self.members().into_iter().map(|(node, ..)| node).collect())
+    }
+
+    fn group(&self, name: &str) -> Result<NodeSet, String> {
+        let Some(group) = self.app.group(name) else {
+            let groups = self.app.group_names();
+            let groups = groups.iter().map(String::as_str);
+            return Err(match nearest(name, groups.clone()) {
+                Some(near) => format!("no such group: @{name} (did you mean @{near}?)"),
+                None => format!("no such group: @{name}; {}", suggest(name, groups)),
+            });
         };
-        if can_be(&field.kind, self.value) {
-            return Ok(nodes);
-        }
-        Err(format!("{} is never {:?}: it is {}", self.path, self.value, field.kind))
+        Ok(match &self.nodes {
+            Nodes::Now(_) => group,
+            Nodes::Then(_) => group.into_iter().filter(|node| self.contains(node)).collect(),
+        })
     }
-}
 
-/// Whether a kind of value that has but few has this one.
-fn can_be(kind: &Kind, value: &str) -> bool {
-    match kind {
-        Kind::Variable(values) => values.iter().any(|known| **known == *value),
-        Kind::Text(Format::Choice(words)) => words.contains(&value),
-        Kind::Bool => matches!(value, "true" | "false"),
-        _ => true,
+    fn select(&self, side: Option<Side>, path: &str, value: &str) -> Result<NodeSet, String> {
+        let members = self.members();
+        let digests = |reference: &str| {
+            let facts = self.app.images.facts(reference).ok();
+            facts.map(|facts| facts.digest.to_string())
+        };
+        let predicate = Predicate { registry: &self.registry, side, path, value };
+        predicate.nodes(&members, &digests)
     }
-}
-
-/// `resolve` says what a name stands for, nothing if there is no such group, or why it can be none.
-/// Nobody means no text at all: it is a variable of a shell that was empty.
-fn parse(
-    text: &str,
-    resolve: &dyn Fn(&str) -> Result<Option<NodeSet>, String>,
-) -> Result<NodeSet, Problem> {
-    if text.trim().is_empty() {
-        return Err(no_node("the node set is empty"));
-    }
-    let refused = RefCell::new(None);
-    let resolve = |name: &str| match resolve(name) {
-        Ok(set) => set,
-        Err(why) => {
-            refused.replace(Some(why));
-            None
-        }
-    };
-    NodeSet::parse(text, &resolve).map_err(|error| {
-        let reason = refused.take().unwrap_or_else(|| error.reason.clone());
-        let error = NodeSetError { reason, ..error };
-        Problem::bad_request("not a set of nodes of this cluster", error.to_string())
-    })
-}
-
-fn there(
-    set: &NodeSet,
-    is_there: impl Fn(&NodeId) -> bool,
-    all: impl FnOnce() -> NodeSet,
-) -> Result<(), Problem> {
-    let missing: NodeSet = set.iter().filter(|node| !is_there(node)).cloned().collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let meant = alike(&missing, &all());
-    let hint = if meant.is_empty() {
-        String::new()
-    } else {
-        format!("; there is {meant}: leading zeros are part of a name")
-    };
-    Err(Problem::not_found("no such node", format!("there is no {missing}{hint}")))
-}
-
-/// The nodes that are called like some others but for leading zeros.
-fn alike(missing: &NodeSet, all: &NodeSet) -> NodeSet {
-    let missing: BTreeSet<String> = missing.iter().map(without_zeros).collect();
-    all.iter().filter(|node| missing.contains(&without_zeros(node))).cloned().collect()
-}
-
-fn without_zeros(node: &NodeId) -> String {
-    let mut name = String::new();
-    let mut letters = node.as_str().chars().peekable();
-    while let Some(letter) = letters.next() {
-        let is_within = name.ends_with(|last: char| last.is_ascii_digit());
-        let goes_on = letters.peek().is_some_and(char::is_ascii_digit);
-        if letter != '0' || is_within || !goes_on {
-            name.push(letter);
-        }
-    }
-    name
 }
 
 /// One node by its name.
@@ -222,23 +166,14 @@ fn without_zeros(node: &NodeId) -> String {
 /// # Errors
 /// When there is none of that name.
 pub(super) fn node(app: &App, name: &str) -> Result<NodeId, Problem> {
-    let missing = || Problem::not_found("no such node", format!("there is no node {name}"));
-    let node = NodeId::new(name).map_err(|_| missing())?;
-    app.kraken()?.views().get(&node).map(|_| node).ok_or_else(missing)
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn nodes_are_alike_but_for_leading_zeros() {
-        let set = |text: &str| NodeSet::expand(text).unwrap().into_iter().collect::<NodeSet>();
-        let alike = |missing, all| alike(&set(missing), &set(all)).to_string();
-        assert_eq!(alike("n[1-3]", "n[001-130]"), "n[001-003]");
-        assert_eq!(alike("n0100", "n[001-130]"), "n100");
-        assert_eq!(alike("r1n0", "r01n00,r10n00"), "r01n00");
-        assert_eq!(alike("n[1-3],m1", "n[4-9],n10"), "");
+    let cluster = Cluster::now(app)?;
+    if let Ok(node) = NodeId::new(name) {
+        if cluster.contains(&node) {
+            return Ok(node);
+        }
+        let missing = std::iter::once(node).collect();
+        let why = cluster.all().unwrap_or_default().correct(&missing);
+        return Err(Problem::not_found("no such node", why));
     }
+    Err(Problem::not_found("no such node", format!("{name:?} is not a node name")))
 }

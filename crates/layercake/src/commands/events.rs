@@ -1,6 +1,6 @@
 //! `layercake events`: what happened, and what is happening.
 
-use super::{Failure, story};
+use super::{Failure, story, typed};
 use crate::args::{Events, Output};
 use crate::client::{Client, path};
 use crate::show;
@@ -19,7 +19,7 @@ pub(crate) async fn run(client: &Client, output: Output, asked: &Events) -> Resu
     let from = asked.from.map(|from| from.to_string());
     let query = [
         ("from", from.as_deref()),
-        ("nodes", asked.nodes.as_deref()),
+        ("nodes", asked.nodes.as_deref().map(typed).transpose()?),
         ("kind", asked.kind.as_deref()),
         ("since", asked.span.since.as_deref()),
         ("until", asked.span.until.as_deref()),

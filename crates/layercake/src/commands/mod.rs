@@ -22,6 +22,16 @@ use std::error::Error;
 /// Whatever went wrong, for a person.
 pub(crate) type Failure = Box<dyn Error + Send + Sync>;
 
+/// A node set that was typed. An empty one is a shell variable that was empty: whoever asks of no node
+/// would take silence for an answer.
+fn typed(nodes: &str) -> Result<&str, Failure> {
+    if nodes.trim().is_empty() {
+        let hint = "name nodes, such as n1, n[1-3] or *; `layercake get nodes` lists them";
+        return Err(format!("no node matches: the node set is empty: {hint}").into());
+    }
+    Ok(nodes)
+}
+
 /// Does what was typed.
 pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
     let client = Client { address: cli.server };

@@ -1,6 +1,6 @@
 //! What nodes are, what is done about them, and what people do to them.
 
-use super::Failure;
+use super::{Failure, typed};
 use crate::args::{Output, PowerAction, Terms};
 use crate::client::{Client, path, quoted};
 use crate::show;
@@ -19,6 +19,7 @@ pub(crate) async fn get(
     at: Option<&str>,
     watch: bool,
 ) -> Result<(), Failure> {
+    let nodes = nodes.map(typed).transpose()?;
     let path = path("/v1/nodes", &[("nodes", nodes), ("at", at)]);
     show_nodes(client, output, &path).await?;
     if !watch {
@@ -90,7 +91,7 @@ pub(crate) async fn describe(
     nodes: &str,
     at: Option<&str>,
 ) -> Result<(), Failure> {
-    let path = path("/v1/nodes", &[("nodes", Some(nodes)), ("at", at)]);
+    let path = path("/v1/nodes", &[("nodes", Some(typed(nodes)?)), ("at", at)]);
     let nodes: Vec<NodeView> = client.get(&path).await?;
     let names = || nodes.iter().map(|node| node.name.to_string()).collect();
     let table = || nodes.iter().map(described).collect::<Vec<_>>().join("\n\n");
@@ -157,7 +158,7 @@ pub(super) fn flatten(prefix: &str, value: &Value, out: &mut Vec<(String, String
 
 pub(crate) async fn explain(client: &Client, output: Output, nodes: &str) -> Result<(), Failure> {
     let explained: Vec<Explained> =
-        client.get(&path("/v1/explain", &[("nodes", Some(nodes))])).await?;
+        client.get(&path("/v1/explain", &[("nodes", Some(typed(nodes)?))])).await?;
     let names = || explained.iter().map(|node| node.name.to_string()).collect();
     let table = || {
         // Every text begins with the name of its node.
@@ -184,7 +185,7 @@ pub(crate) async fn power(
     };
     if action != PowerAction::On && !yes {
         let meant: Vec<NodeView> =
-            client.get(&path("/v1/nodes", &[("nodes", Some(nodes))])).await?;
+            client.get(&path("/v1/nodes", &[("nodes", Some(typed(nodes)?))])).await?;
         if meant.len() > ASK_ABOVE {
             confirm(&format!("power {verb} {} nodes ({nodes})?", meant.len()))?;
         }
