@@ -10,7 +10,7 @@ use std::sync::Arc;
 pub(crate) const MAX_VALUES_PER_NODE: usize = 4096;
 
 /// What goes with changes that were said.
-struct Said {
+pub(crate) struct Said {
     /// The state that they speak of, when they speak of something that guards or goals look at.
     state: Option<State>,
     /// Whether facts that guards look at have changed.
@@ -19,9 +19,17 @@ struct Said {
     cause: Option<Cause>,
 }
 
+impl Said {
+    /// What goes with changes of which this is left.
+    pub(crate) fn of(sifted: &Sifted, by: Arc<str>) -> Self {
+        let Sifted { state, are_facts_new, .. } = *sifted;
+        Self { state, are_facts_new, by, cause: None }
+    }
+}
+
 /// What was left of a discovery when everything that changes nothing was taken out.
 #[derive(Default)]
-struct Sifted {
+pub(crate) struct Sifted {
     refused: Vec<Invalid>,
     /// What the variables are now, when something that guards or goals look at has changed.
     state: Option<State>,
@@ -143,6 +151,7 @@ impl Engine {
         if !stale.is_empty() {
             self.note(Some(id), What::Restored { stale }, None, out);
         }
+        self.await_node(at);
         self.reconsider(at, out);
     }
 
@@ -153,21 +162,23 @@ impl Engine {
         by: Arc<str>,
         out: &mut Vec<Output>,
     ) {
+        let was_found = self.was_found_running(at);
+        self.judge_power(at, &mut changes, &by);
         let sifted = self.sift(at, &mut changes, true);
         if changes.is_empty() && sifted.refused.is_empty() && !sifted.is_confirmed {
             return;
         }
         let Some(node) = self.nodes.get(at) else { return };
         let (id, before) = (node.id.clone(), node.state);
+        let (state, said) = (sifted.state, Said::of(&sifted, Arc::clone(&by)));
         if !sifted.refused.is_empty() {
             self.counters.refused += sifted.refused.len() as u64;
             let (node, by, reasons) = (id.clone(), Arc::clone(&by), sifted.refused);
             out.push(Output::Refused { node, by, reasons });
         }
-        let Sifted { state, are_facts_new, .. } = sifted;
         let is_found_lost = sifted.is_watched_confirmed && state.is_none();
-        let said = Said { state, are_facts_new, by: Arc::clone(&by), cause: None };
         self.absorb(at, changes, said, out);
+        self.judge_claim(at, was_found, out);
         self.judge_use(at, &by, out);
         if sifted.is_steadied {
             self.recount(at);
@@ -207,7 +218,12 @@ impl Engine {
     }
 
     /// Applies changes to the discovered document, and keeps of them only what changed something.
-    fn sift(&mut self, at: u32, changes: &mut Vec<Change>, is_from_outside: bool) -> Sifted {
+    pub(crate) fn sift(
+        &mut self,
+        at: u32,
+        changes: &mut Vec<Change>,
+        is_from_outside: bool,
+    ) -> Sifted {
         let mut sifted = Sifted::default();
         let Some(node) = self.nodes.get_mut(at) else { return sifted };
         let Self { registry, set, interner, settings, learned, .. } = self;
@@ -297,7 +313,13 @@ impl Engine {
     }
 
     /// Says what has changed, and what is forgotten because of it.
-    fn absorb(&mut self, at: u32, mut changes: Vec<Change>, said: Said, out: &mut Vec<Output>) {
+    pub(crate) fn absorb(
+        &mut self,
+        at: u32,
+        mut changes: Vec<Change>,
+        said: Said,
+        out: &mut Vec<Output>,
+    ) {
         let Some(node) = self.nodes.get(at) else { return };
         let (id, before) = (node.id.clone(), node.state);
         let mut forgotten = Vec::new();

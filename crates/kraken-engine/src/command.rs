@@ -28,6 +28,7 @@ impl Engine {
             Command::Busy { node, terms } => self.busy(&node, Mark { by, terms }, out),
             Command::Free { node } => self.free(&node, by, out),
             Command::Retry { node } => self.retry(&node, by, out),
+            Command::TakeOver { node } => self.take_machine_over(&node, by, out),
         }
         if !self.is_started {
             // A hold or a freeze from before a restart was journalled when it was made.
@@ -202,7 +203,7 @@ impl Engine {
         }
     }
 
-    fn known(&mut self, id: &NodeId) -> Option<u32> {
+    pub(crate) fn known(&mut self, id: &NodeId) -> Option<u32> {
         let at = self.nodes.find(id);
         self.counters.unknown_nodes += u64::from(at.is_none());
         at

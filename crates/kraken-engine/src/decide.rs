@@ -156,7 +156,9 @@ impl Engine {
             Step::NoWay if node.given_up().next().is_some() => {
                 return Decision::wait(Standing::Quarantined);
             }
-            Step::NoWay => return Decision::wait(Standing::NoWay),
+            Step::NoWay => {
+                return Decision::wait(self.stands_found(node).unwrap_or(Standing::NoWay));
+            }
             Step::Take { mutation, cost_to_go, .. } => (mutation, cost_to_go),
         };
         if let Some(standing) = self.is_anothers(id) {
@@ -265,6 +267,7 @@ impl Engine {
             Standing::Quarantined => {
                 What::Quarantined { reason: self.reason_of_quarantine(node).into() }
             }
+            Standing::FoundRunning => What::FoundRunning,
             Standing::NoWay | Standing::TooLarge => {
                 let missing: Vec<String> =
                     self.missing(node).iter().map(ToString::to_string).collect();

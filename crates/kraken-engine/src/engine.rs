@@ -260,6 +260,7 @@ impl Engine {
                 Timer::Gate(gate) => self.gates.may_be_open(gate),
                 Timer::Marks(place) => self.expire(place, out),
                 Timer::Freeze => self.expire_freeze(out),
+                Timer::Found(place) => self.await_no_longer(place, out),
                 Timer::Node(place) => {
                     let Some(node) = self.nodes.get_mut(place) else { continue };
                     if node.alarm.rings(at, place, &mut self.timers) {

@@ -175,6 +175,9 @@ impl Engine {
             },
             Standing::Queued(id) => self.queued_status(node, id)?,
             Standing::NoWay => self.no_way_status(node),
+            Standing::Awaited => self.awaited_status(node),
+            Standing::FoundRunning => Status::FoundRunning,
+            Standing::LeftRunning => Status::LeftRunning,
             Standing::TooLarge => Status::TooLarge,
             Standing::Quarantined => {
                 Status::Quarantined { reason: self.reason_of_quarantine(node) }

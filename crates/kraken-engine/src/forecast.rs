@@ -102,7 +102,7 @@ impl<'a> Forecast<'a> {
                     Timer::Gate(gate) => self.gates.may_be_open(gate),
                     Timer::Node(at) => self.arrive(at),
                     // What operators say is taken to last.
-                    Timer::Marks(_) | Timer::Freeze => {}
+                    Timer::Marks(_) | Timer::Freeze | Timer::Found(_) => {}
                 }
             }
         }

@@ -130,6 +130,11 @@ pub enum Command {
         /// The node.
         node: NodeId,
     },
+    /// The machine of a node, which was found running, may be taken over, whatever runs on it.
+    TakeOver {
+        /// The node.
+        node: NodeId,
+    },
 }
 
 /// Which attempt is meant, among all that there ever are.
@@ -161,7 +166,8 @@ impl Command {
             | Self::Release { node }
             | Self::Busy { node, .. }
             | Self::Free { node }
-            | Self::Retry { node } => Some(node),
+            | Self::Retry { node }
+            | Self::TakeOver { node } => Some(node),
             Self::Freeze { node, .. } | Self::Thaw { node } => node.as_ref(),
         }
     }
@@ -176,7 +182,7 @@ impl Command {
             Self::Thaw { .. } => Some((MarkKind::Freeze, None)),
             Self::Busy { terms, .. } => Some((MarkKind::Busy, Some(terms))),
             Self::Free { .. } => Some((MarkKind::Busy, None)),
-            Self::Retry { .. } => None,
+            Self::Retry { .. } | Self::TakeOver { .. } => None,
         }
     }
 }

@@ -193,6 +193,10 @@ pub enum What {
     Free,
     /// The failures of the node were forgotten.
     Retried,
+    /// The machine of the node was found running and the node is not heard: it is asked what to do.
+    FoundRunning,
+    /// Somebody said that the machine may be taken over, whatever runs on it.
+    TakenOver,
     /// Every way to where the node should be was tried and given up.
     Quarantined {
         /// What failed, and why.
@@ -221,7 +225,7 @@ pub enum What {
 
 impl What {
     /// The names that [`What::name`] gives.
-    pub const NAMES: [&str; 32] = [
+    pub const NAMES: [&str; 34] = [
         "configured",
         "removed",
         "discovered",
@@ -250,6 +254,8 @@ impl What {
         "busy",
         "free",
         "retried",
+        "found_running",
+        "taken_over",
         "quarantined",
         "no_way",
         "storm_hold",
@@ -302,6 +308,8 @@ impl What {
             Self::Busy { .. } => "busy",
             Self::Free => "free",
             Self::Retried => "retried",
+            Self::FoundRunning => "found_running",
+            Self::TakenOver => "taken_over",
             Self::Quarantined { .. } => "quarantined",
             Self::NoWay { .. } => "no_way",
             Self::StormHold { .. } => "storm_hold",
@@ -372,6 +380,8 @@ mod tests {
             json!({"what": "busy"}),
             json!({"what": "free"}),
             json!({"what": "retried"}),
+            json!({"what": "found_running"}),
+            json!({"what": "taken_over"}),
             json!({"what": "quarantined", "reason": ""}),
             json!({"what": "no_way", "reason": ""}),
             json!({"what": "storm_hold", "lost": 1, "nodes": 2}),

@@ -46,6 +46,8 @@ pub(crate) struct Node {
     pub(crate) place: Option<Place>,
     /// When it lost what the storm guard watches.
     pub(crate) lost_at: Option<Millis>,
+    /// Until when it may still be heard, while its machine counts as found running.
+    pub(crate) awaited_until: Option<Millis>,
     /// An operator let it pass the storm hold.
     pub(crate) passes_storm: bool,
     /// What operators say of it.
@@ -130,13 +132,16 @@ pub(crate) enum Standing {
     NoWay,
     TooLarge,
     Quarantined,
+    Awaited,
+    FoundRunning,
+    LeftRunning,
 }
 
 /// How many kinds of standing there are.
 pub(crate) const STANDINGS: usize = NAMES.len();
 
 /// Their names, in the order of [`Standing::kind`].
-pub(crate) const NAMES: [&str; 19] = [
+pub(crate) const NAMES: [&str; 22] = [
     "loading",
     "converged",
     "running",
@@ -156,6 +161,9 @@ pub(crate) const NAMES: [&str; 19] = [
     "unpermitted",
     "resting",
     "happens",
+    "awaited",
+    "found_running",
+    "left_running",
 ];
 
 impl Standing {
@@ -181,6 +189,9 @@ impl Standing {
             Self::Unpermitted(_) => 16,
             Self::Resting(_) => 17,
             Self::Happens(_) => 18,
+            Self::Awaited => 19,
+            Self::FoundRunning => 20,
+            Self::LeftRunning => 21,
         }
     }
 
@@ -210,9 +221,14 @@ impl Standing {
             Self::Settling(_) => Self::Settling,
             Self::BackOff(_) => Self::BackOff,
             Self::Queued(_) => Self::Queued,
-            Self::Loading | Self::Converged | Self::NoWay | Self::TooLarge | Self::Quarantined => {
-                return self;
-            }
+            Self::Loading
+            | Self::Converged
+            | Self::NoWay
+            | Self::TooLarge
+            | Self::Quarantined
+            | Self::Awaited
+            | Self::FoundRunning
+            | Self::LeftRunning => return self,
         };
         self.mutation().and_then(number).map_or(Self::Loading, with)
     }
@@ -275,6 +291,7 @@ impl Node {
             membership: None,
             place: None,
             lost_at: None,
+            awaited_until: None,
             passes_storm: false,
             marks: None,
             alarm: Alarm::default(),

@@ -5,7 +5,7 @@ use crate::experience::Learned;
 use crate::forecast::{Forecast, Walker};
 use crate::node::Standing;
 use crate::way::{Leg, PlanContext, Way};
-use crate::{Availability, Engine, Limit, Settings};
+use crate::{Availability, Engine, FoundRunning, Limit, Settings};
 use kraken_model::{Change, Document, NodeId};
 use kraken_plan::{Context, Costs, Foresight, ModuleSet, MutationId};
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,7 @@ use std::time::Duration;
 pub struct Outlook {
     pub(crate) set: Arc<ModuleSet>,
     availability: Availability,
+    pub(crate) found_running: Option<FoundRunning>,
     /// What steps take in truth, by kind of hardware.
     learned: Learned,
     pub(crate) is_frozen: bool,
@@ -137,6 +138,7 @@ impl Engine {
         Outlook {
             set: Arc::clone(&self.set),
             availability: self.settings.availability.clone(),
+            found_running: self.settings.found_running.clone(),
             learned: self.learned.clone(),
             is_frozen: self.freeze.is_some(),
             nodes: self.nodes.iter().map(|node| (node.id.clone(), present(node))).collect(),
@@ -161,7 +163,9 @@ impl Outlook {
     pub fn empty(set: Arc<ModuleSet>, settings: &Settings) -> Self {
         let (availability, kinds) = (settings.availability.clone(), settings.kinds.clone());
         let learned = Learned::new(kinds);
-        Self { set, availability, learned, is_frozen: false, nodes: BTreeMap::new() }
+        let found_running = settings.found_running.clone();
+        let nodes = BTreeMap::new();
+        Self { set, availability, found_running, learned, is_frozen: false, nodes }
     }
 
     /// Takes into account what will be found out about nodes once this is their cfg, and cannot be known

@@ -1,6 +1,6 @@
 //! How an engine behaves.
 
-use crate::InUse;
+use crate::{FoundRunning, InUse};
 use kraken_model::{NodeSet, Path};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +20,8 @@ pub struct Settings {
     pub availability: Availability,
     /// When many nodes lose what they had at once.
     pub storm: Storm,
+    /// What is done about machines that are found running; `None`: they are taken for ours.
+    pub found_running: Option<FoundRunning>,
     /// How many steps may be under way at a time.
     pub limits: Vec<Limit>,
     /// The facts by which kinds of hardware are told apart: what steps take is learned for each.
@@ -142,6 +144,7 @@ impl Settings {
                 as_good: Vec::new(),
             },
             storm: Storm::default(),
+            found_running: None,
             limits: Vec::new(),
             kinds: Vec::new(),
             in_use: InUse::default(),

@@ -146,6 +146,15 @@ pub enum Status {
         /// What is not reached.
         missing: Vec<String>,
     },
+    /// The machine was found running: its node may still be heard.
+    Awaited {
+        /// Until when it is waited for.
+        until: Millis,
+    },
+    /// The machine was found running and its node is not heard: a person has to say what is to be done.
+    FoundRunning,
+    /// The machine was found running and its node is not heard: it is left as it is, as cfg wants.
+    LeftRunning,
     /// There are too many states to find a way.
     TooLarge,
     /// Every way was tried and given up, until the cfg changes or somebody says `retry`.
@@ -168,6 +177,8 @@ impl Status {
                 | Self::StormHold { .. }
                 | Self::Queued { .. }
                 | Self::NoWay { .. }
+                | Self::FoundRunning
+                | Self::LeftRunning
         )
     }
 
@@ -334,6 +345,20 @@ impl fmt::Display for Sentence<'_> {
                 "there is no way to {}: {}",
                 joined(missing, ", "),
                 hurdles(blocked_by)
+            ),
+            Status::Awaited { until } => write!(
+                f,
+                "its machine was found running: nothing is done before its node had time to be heard, {}",
+                within(*until)
+            ),
+            Status::FoundRunning => f.write_str(
+                "its machine was found running, not switched on from here, and its node is not heard: \
+                 whatever runs there is left alone until a person takes the machine over, or it is \
+                 switched off or boots by itself",
+            ),
+            Status::LeftRunning => f.write_str(
+                "its machine was found running, not switched on from here, and is left as it is, as its \
+                 cfg says, until it is switched off or boots by itself, or a person takes it over",
             ),
             Status::TooLarge => f.write_str(
                 "no way was found, since too many variables are tied together to look at all states",

@@ -15,6 +15,8 @@ pub(crate) enum Timer {
     Marks(u32),
     /// The freeze of everything.
     Freeze,
+    /// A node that may still be heard, by its place in the table.
+    Found(u32),
 }
 
 /// A heap of times. Entries are never taken out early: whoever is woken for nothing goes back to

@@ -107,7 +107,9 @@ impl Outlook {
         let kind = context.learned.kind(cfg, dsc);
         let goal = set.goal(cfg);
         let facts = set.facts(cfg, dsc);
-        let state = set.forget(set.state(dsc), facts);
+        let found = self.found_running.as_ref();
+        let state = found.map_or_else(|| set.state(dsc), |found| found.unheard(set, dsc));
+        let state = set.forget(state, facts);
         let kept = present.filter(|present| present.cfg == *cfg);
         let costs = kept.and_then(|present| present.costs.as_ref());
         let costs = costs.unwrap_or(context.learned.costs(kind)).clone();
@@ -119,6 +121,12 @@ impl Outlook {
         let stops = match stops {
             _ if set.fulfils(end, goal) => None,
             Some(stops) => Some(stops),
+            None if let Some(status) = found.and_then(|found| found.status(cfg, dsc))
+                && path.is_empty()
+                && costs.blocked().next().is_none() =>
+            {
+                Some(Sentence { status: &status, now: Millis(0) }.to_string())
+            }
             None => Some(context.no_way(set, (goal, facts, end), &costs)),
         };
         let path = path.into_iter().map(|id| context.leg(set, kind, id)).collect();

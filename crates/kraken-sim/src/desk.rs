@@ -128,7 +128,7 @@ impl<A: Application> Fleet<A> {
             if let Some(process) = &mut self.process {
                 process.unsure.remove(&n);
             }
-            self.in_touch(n);
+            self.heard(n);
         }
         let Some(process) = &mut self.process else { return };
         if process.adopt_until.is_some_and(|until| until <= now) {

@@ -37,7 +37,7 @@ pub use clock::Clock;
 pub use health::{Health, ModuleState, ModuleStatus, Pauses};
 pub use journal::Event;
 pub use keeper::Keeper;
-pub use kraken_engine::{Availability, Group, Limit, Scope, Share, permitted};
+pub use kraken_engine::{Availability, FoundRunning, Group, Limit, Scope, Share, permitted};
 pub use kraken_engine::{
     Cause, Command, Entry, Explanation, Failure, Mark, MarkKind, Marks, Settings, Storm, Terms,
     What,

@@ -59,6 +59,13 @@ pub enum BootEvent {
         /// Its interface.
         mac: MacAddr,
     },
+    /// The firmware of a machine that was found running asks for something to boot.
+    FirmwareAsks {
+        /// On which.
+        node: Arc<str>,
+        /// Its interface.
+        mac: MacAddr,
+    },
     /// A known machine took its address.
     DhcpAck {
         /// Who.
@@ -144,7 +151,8 @@ impl BootEvent {
     pub fn is_milestone(&self) -> bool {
         matches!(
             self,
-            Self::ScriptServed { .. }
+            Self::FirmwareAsks { .. }
+                | Self::ScriptServed { .. }
                 | Self::KernelServed { .. }
                 | Self::InitramfsServed { .. }
                 | Self::SeedServed { .. }
@@ -191,6 +199,8 @@ counters! {
     dhcp_received,
     /// Offers sent.
     dhcp_offers,
+    /// Requests of firmware that were left for it to repeat, until its machine is expected.
+    dhcp_put_off,
     /// Acknowledgements sent to DHCPREQUEST and DHCPINFORM.
     dhcp_acks,
     /// Refusals sent.
@@ -326,6 +336,7 @@ impl Reporter {
         self.add(
             |c| match event {
                 BootEvent::DhcpOffer { .. } => &c.dhcp_offers,
+                BootEvent::FirmwareAsks { .. } => &c.dhcp_put_off,
                 BootEvent::DhcpAck { .. } => &c.dhcp_acks,
                 BootEvent::DhcpNak { .. } => &c.dhcp_naks,
                 BootEvent::AddressInUse { .. } => &c.dhcp_declines,

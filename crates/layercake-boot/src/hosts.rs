@@ -180,6 +180,10 @@ pub enum BootPlan {
     },
     /// It gets its address and nothing to boot, so that it does not turn in circles.
     Idle,
+    /// It was found running, and is not expected. When firmware asks on it, nothing runs there any more: the firmware
+    /// hears nothing, which has it ask again, and [`BootEvent::FirmwareAsks`](crate::BootEvent::FirmwareAsks) is told.
+    /// Whatever else asks gets its address.
+    Found,
 }
 
 /// A known machine.

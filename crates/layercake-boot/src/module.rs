@@ -73,6 +73,7 @@ struct Armed {
 struct Served {
     cfg: Document,
     boot_id: Option<String>,
+    is_found: bool,
     host: Option<Arc<Host>>,
 }
 
@@ -139,7 +140,7 @@ impl BootModule {
             let mut boots = self.armed.lock().unwrap_or_else(PoisonError::into_inner);
             boots.insert(order.node.clone(), armed);
         }
-        self.publish([(order.node.clone(), Some(order.cfg.clone()))]);
+        self.publish([(order.node.clone(), Some((order.cfg.clone(), false)))]);
         let state = Change::set(Path::known(boot_state::PATH), boot_state::WAIT);
         context.discover(&order.node, vec![state]).await;
         Ok(())
@@ -189,26 +190,30 @@ impl BootModule {
     }
 
     /// Gives the boot service the hosts that are different now. What cannot be served is left out
-    /// and said; the cluster file's own checks come before.
-    fn publish(&self, nodes: impl IntoIterator<Item = (NodeId, Option<Document>)>) {
+    /// and said; the cluster file's own checks come before. With each cfg it is said whether its machine was
+    /// found running, and may boot if its firmware asks.
+    fn publish(&self, nodes: impl IntoIterator<Item = (NodeId, Option<(Document, bool)>)>) {
         let boots = self.armed.lock().unwrap_or_else(PoisonError::into_inner);
         let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
         let mut changed = false;
         for (node, cfg) in nodes {
-            let Some(cfg) = cfg else {
+            let Some((cfg, is_found)) = cfg else {
                 changed |= served.remove(&node).is_some();
                 continue;
             };
             let armed = boots.get(&node);
             let boot_id = armed.map(|armed| armed.boot_id.clone());
-            if served.get(&node).is_some_and(|s| s.cfg == cfg && s.boot_id == boot_id) {
+            let is_same =
+                |s: &Served| s.cfg == cfg && s.boot_id == boot_id && s.is_found == is_found;
+            if served.get(&node).is_some_and(is_same) {
                 continue;
             }
-            let plan = armed.map_or(BootPlan::Idle, |armed| self.plan(armed, &cfg));
+            let unarmed = if is_found { BootPlan::Found } else { BootPlan::Idle };
+            let plan = armed.map_or(unarmed, |armed| self.plan(armed, &cfg));
             let host = host(&node, &cfg, plan)
                 .inspect_err(|reason| tracing::warn!(%node, reason, "cannot be served"));
             let host = host.ok().flatten().map(Arc::new);
-            served.insert(node, Served { cfg, boot_id, host });
+            served.insert(node, Served { cfg, boot_id, is_found, host });
             changed = true;
         }
         if !changed {
@@ -243,7 +248,10 @@ impl BootModule {
         let mut cfgs = Vec::new();
         for (node, view) in changed {
             let (cfg, dsc) = match view {
-                Some(View { cfg, dsc, .. }) => (Some(cfg), dsc),
+                Some(view) => {
+                    let may_boot = may_boot_if_found(&view);
+                    (Some((view.cfg, may_boot)), view.dsc)
+                }
                 None => (None, Document::new()),
             };
             let has = |path, value| dsc.text(path) == Some(value);
@@ -274,6 +282,14 @@ impl BootModule {
                 ];
                 context.discover(&node, changes).await;
             }
+            BootEvent::FirmwareAsks { node, .. } => {
+                let Ok(node) = NodeId::new(&node) else { return };
+                // What ran there has ended: the machine is as good as one that was switched on from here.
+                if context.views().get(&node).is_some_and(|view| may_boot_if_found(&view)) {
+                    let on = Change::set(Path::known(phys_state::PATH), phys_state::POWER_ON);
+                    context.discover(&node, vec![on]).await;
+                }
+            }
             BootEvent::UnknownMachine { mac, facts, iface } => {
                 self.tell(format!("unknown machine {mac} on {iface}: {facts:?}"));
             }
@@ -301,6 +317,11 @@ impl BootModule {
 impl Module for BootModule {
     fn name(&self) -> &str {
         "boot"
+    }
+
+    /// That a machine that was found running runs nothing any more is seen here.
+    fn discovers(&self, path: &Path) -> bool {
+        path.as_str() == phys_state::PATH
     }
 
     async fn run(&self, context: Context) {
@@ -331,6 +352,13 @@ impl Module for BootModule {
             }
         }
     }
+}
+
+/// Whether a machine was found running and would be expected to boot if nothing ran on it.
+fn may_boot_if_found(view: &View) -> bool {
+    let is_found = view.dsc.text(phys_state::PATH) == Some(phys_state::PHYS_FOUND);
+    let is_wanted = view.cfg.text(phys_state::PATH) == Some(phys_state::POWER_ON);
+    is_found && is_wanted && !view.held
 }
 
 /// What the seed says of one interface; nothing for one without address.

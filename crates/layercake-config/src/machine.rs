@@ -20,7 +20,17 @@ pub(crate) struct Layer {
 
 /// The parts of a node that a layer may speak of.
 const PARTS: &[&str] = &[
-    "arch", "platform", "location", "labels", "power", "boot", "net", "want", "images", "services",
+    "arch",
+    "platform",
+    "location",
+    "labels",
+    "power",
+    "boot",
+    "net",
+    "want",
+    "images",
+    "services",
+    layercake_schema::FOUND_RUNNING,
 ];
 
 /// What may be said of a node because a module out of process declares it.

@@ -140,7 +140,8 @@ impl Module for PowerModule {
             "power.discover" | "power.recheck" | "power.settle" => Ok(()),
             "power.on" => driver.on().await,
             "power.off" => driver.off(Off::Hard).await,
-            "power.recover" => {
+            // Whatever was found running there ends: as with one that hangs, its memory and cards forget.
+            "power.recover" | "power.take-over" | "power.reclaim" => {
                 let done = driver.off(Off::Hard).await;
                 tokio::time::sleep(COLD).await;
                 done

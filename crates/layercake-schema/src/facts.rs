@@ -1,7 +1,8 @@
 //! What may stand in a node's documents.
 
 use crate::{
-    ARCHITECTURES, Timing, boot_state, busy, image_service, image_state, phys_state, run_state,
+    ARCHITECTURES, FOUND_RUNNING, FoundRunning, Timing, boot_state, busy, claim, image_service,
+    image_state, phys_state, run_state,
 };
 use kraken_model::{Field, Format, Kind, Pattern, Schema, Side};
 
@@ -72,6 +73,18 @@ fn base() -> Schema {
                 busy::VALUES,
                 DSC,
                 "Whether it is in use, so that nothing may disturb it",
+            ),
+            variable(
+                claim::PATH,
+                claim::VALUES,
+                DSC,
+                "Whether its machine, which was found running, may be taken over",
+            ),
+            field(
+                FOUND_RUNNING,
+                words(FoundRunning::WORDS),
+                CFG,
+                "What is done about its machine when that is found running and the node is not heard",
             ),
             field("arch", words(ARCHITECTURES), BOTH, "The architecture of its processors"),
             field("platform", ANY, BOTH, "The kind of machine, such as a vendor's model"),
@@ -308,7 +321,7 @@ mod tests {
         for (schema, field) in registry.fields() {
             assert!(!field.about.is_empty(), "{schema}: {}", field.pattern);
         }
-        assert_eq!(registry.variables().count(), 6);
+        assert_eq!(registry.variables().count(), 7);
     }
 
     #[test]

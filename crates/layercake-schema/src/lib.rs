@@ -13,6 +13,7 @@
 mod architecture;
 mod facts;
 mod foreseen;
+mod found_running;
 mod last_known;
 mod mutations;
 mod services;
@@ -26,13 +27,14 @@ pub use facts::{
     IMAGE_KINDS, MAX_CPUS, MAX_IMAGE_BYTES, MAX_MEMORY_MIB, MIN_MEMORY_MIB, POWER_DRIVERS, schemas,
 };
 pub use foreseen::foreseen;
+pub use found_running::{FOUND_RUNNING, FoundRunning};
 pub use kraken_model::{DurationError, format_duration, parse_duration};
 pub use last_known::{is_last_known, known_and_last_known};
 pub use mutations::mutations;
 pub use services::{SERVICES, image_service, service_state};
 pub use specification::specification;
 pub use timing::{Contradiction, Timing, TimingError};
-pub use variables::{boot_state, busy, image_state, phys_state, run_state};
+pub use variables::{boot_state, busy, claim, image_state, phys_state, run_state};
 pub use withheld::{PERMITTED, node_knows, node_mutations, withheld};
 
 /// The modules that carry mutations out, as their names begin.

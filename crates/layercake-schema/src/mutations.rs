@@ -1,6 +1,7 @@
 //! The steps from a machine without power to a running image, and back.
 
-use crate::{Timing, boot_state, busy, image_service, image_state, module, phys_state, run_state};
+use crate::{FOUND_RUNNING, FoundRunning, Timing, boot_state, busy, claim};
+use crate::{image_service, image_state, module, phys_state, run_state};
 use kraken_plan::{Context, Guard, Mutation, Retry};
 use std::time::Duration;
 
@@ -53,7 +54,18 @@ fn forever(timing: &Timing) -> Retry {
 }
 
 fn power(timing: &Timing) -> Vec<Mutation> {
-    use phys_state::{PHYS_ERROR, PHYS_HANG, PHYS_UNKNOWN, POWER_CYCLE, POWER_OFF, POWER_ON};
+    use phys_state::{PHYS_ERROR, PHYS_FOUND, PHYS_HANG, PHYS_UNKNOWN};
+    use phys_state::{POWER_CYCLE, POWER_OFF, POWER_ON};
+    // What runs on a machine that was found running is nobody's here to end: without a word of a person,
+    // or of the cluster file, no step leads on.
+    let take = |name: &str| {
+        phys(name, PHYS_FOUND, POWER_OFF)
+            .excludes(in_use())
+            .timeout(timing.power_recover)
+            .cost(COLD)
+            .disruptive()
+            .retry(some(timing))
+    };
     vec![
         // Asking is the discovery: most machines that nobody has seen yet are off, and whatever else
         // one turns out to be is simply another state to plan from.
@@ -61,6 +73,7 @@ fn power(timing: &Timing) -> Vec<Mutation> {
             .or_finds(POWER_ON)
             .or_finds(POWER_CYCLE)
             .or_finds(PHYS_ERROR)
+            .or_finds(PHYS_FOUND)
             .timeout(timing.power_discover)
             .cost(QUICK)
             .retry(forever(timing)),
@@ -80,6 +93,11 @@ fn power(timing: &Timing) -> Vec<Mutation> {
             .cost(COLD)
             .disruptive()
             .retry(some(timing)),
+        take("take-over").requires(Guard::is(claim::PATH, claim::GRANTED)),
+        // Not before its node had time to be heard.
+        take("reclaim")
+            .requires(Guard::wanted(FOUND_RUNNING, FoundRunning::Reboot.word()))
+            .excludes(Guard::is(claim::PATH, claim::AWAITED)),
         // Both only ask again.
         phys("recheck", PHYS_ERROR, POWER_OFF)
             .or_finds(POWER_ON)
@@ -214,8 +232,11 @@ mod tests {
                 }
             }
             for guard in mutation.requires.iter().chain(&mutation.excludes) {
+                let is_variable = registry.variable(guard.path.as_str()).is_some();
                 match &guard.test {
-                    Test::Is(value) => exists(guard.path.as_str(), value.as_text().unwrap()),
+                    Test::Is(value) if is_variable => {
+                        exists(guard.path.as_str(), value.as_text().unwrap());
+                    }
                     _ => {
                         let field = registry.field(guard.path.as_str()).unwrap();
                         assert!(field.sides.contains(&guard.side), "{guard}");

@@ -28,6 +28,8 @@ variable! {
         PHYS_HANG,
         /// Its power controller says that something is wrong.
         PHYS_ERROR,
+        /// Powered when it was first looked at, and not heard: something else may run on it.
+        PHYS_FOUND,
     }
 }
 
@@ -72,6 +74,18 @@ variable! {
         ERROR,
         /// The image service cannot go on: only a reboot helps.
         FATAL,
+    }
+}
+
+variable! {
+    /// The right to take over a machine that was found running. Said by the engine and by people.
+    claim {
+        /// Nobody said anything.
+        UNKNOWN,
+        /// Its node may still be heard.
+        AWAITED,
+        /// A person said that it may be taken over, whatever runs on it.
+        GRANTED,
     }
 }
 

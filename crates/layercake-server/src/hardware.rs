@@ -117,6 +117,12 @@ async fn identity(keeper: &Keeper) -> Result<Identity, WorldError> {
     Ok(identity)
 }
 
+/// What a node that is heard disproves of the power of its machine.
+fn disproved(from: &str) -> Effect {
+    let variable = Address::known(phys_state::PATH);
+    Effect { variable, from: from.into(), to: phys_state::POWER_ON.into(), or: Vec::new() }
+}
+
 fn sync_options(setup: &Setup<'_>, at: SocketAddr) -> SyncOptions {
     let timing = &setup.cluster.settings.timing;
     SyncOptions {
@@ -125,12 +131,7 @@ fn sync_options(setup: &Setup<'_>, at: SocketAddr) -> SyncOptions {
         silent: timing.silent,
         return_within: SyncOptions::time_to_return(timing.hello, timing.silent),
         node_owns: Arc::new(layercake_schema::node_owns),
-        disproved: vec![Effect {
-            variable: Address::known(phys_state::PATH),
-            from: phys_state::PHYS_HANG.into(),
-            to: phys_state::POWER_ON.into(),
-            or: Vec::new(),
-        }],
+        disproved: [phys_state::PHYS_HANG, phys_state::PHYS_FOUND].map(disproved).into(),
         told: Arc::clone(&setup.told),
         on_log: Arc::clone(&setup.on_log),
     }

@@ -6,14 +6,15 @@ use crate::logs::Logs;
 use crate::server::Declared;
 use crate::told::Told;
 use crate::world::{Machines, Pace, World, WorldError};
-use kraken::{Availability, Keeper, Kraken, KrakenError, Options, Settings, Storm, Tasks};
+use kraken::{Availability, FoundRunning, Keeper, Kraken, KrakenError, Options, Settings, Storm};
+use kraken::{SyncOptions, Tasks};
 use kraken_model::Path as Address;
 use kraken_modules::{Modules, Running};
-use kraken_plan::{ModuleSet, Mutation};
+use kraken_plan::{Guard, ModuleSet, Mutation};
 use kraken_store::Bounds;
 use layercake_config::{Cluster, Settings as ClusterSettings};
 use layercake_image::ImageStore;
-use layercake_schema::{Timing, image_state};
+use layercake_schema::{FOUND_RUNNING, Timing, claim, image_state, module, phys_state};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -222,8 +223,24 @@ fn engine_settings(cluster: &Cluster, pace: Pace) -> Settings {
         // What steps take is a matter of the hardware.
         kinds: ["platform", "arch"].map(Address::known).into(),
         fresh,
+        found_running: Some(found_running(&cluster.settings.timing, pace)),
         storm: Storm { settle, window: pace.here(storm.window), ..storm },
         availability: Availability { as_good: vec![to_be_changed], ..usual.availability.clone() },
         ..usual
+    }
+}
+
+/// How it is told that a machine was found running, and how long its node may take to be heard.
+fn found_running(timing: &Timing, pace: Pace) -> FoundRunning {
+    FoundRunning {
+        variable: Address::known(phys_state::PATH),
+        runs: [phys_state::POWER_ON, phys_state::PHYS_HANG].map(Into::into).into(),
+        found: phys_state::PHYS_FOUND.into(),
+        seen_by: vec![module::POWER.into()],
+        claim: Address::known(claim::PATH),
+        awaited: claim::AWAITED.into(),
+        granted: claim::GRANTED.into(),
+        patience: pace.here(SyncOptions::time_to_return(timing.hello, timing.silent)),
+        left: Guard::wanted(FOUND_RUNNING, layercake_schema::FoundRunning::Leave.word()),
     }
 }

@@ -7,7 +7,7 @@ use kraken_model::{Change, Document, Path, Registry};
 use kraken_plan::service::{SERVICE as SERVICE_MODULE, STOPPED};
 use kraken_plan::{Effect, Foresight, ModuleSet, Mutation};
 use kraken_sim::{Alarm, Application, Blow, Cadence, Deeds, NODES_PER_RACK, Side, Task, Wish};
-use layercake_schema::{Timing, boot_state, image_state, module, phys_state, run_state};
+use layercake_schema::{Timing, boot_state, claim, image_state, module, phys_state, run_state};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -104,6 +104,8 @@ pub struct Machine {
     pub(crate) watches: u64,
     /// Whether the engine takes it to hang.
     pub(crate) is_thought_to_hang: bool,
+    /// Whether it counts as found running, so that its firmware would say something new.
+    may_boot_if_found: bool,
 }
 
 /// How far a machine has come.
@@ -205,8 +207,14 @@ impl Layercake {
 
     /// The firmware asks the network for something to boot.
     fn asks_to_boot(&self, machine: &mut Machine, deeds: &mut Deeds<'_>) {
-        let armed = machine.armed.clone().filter(|_| deeds.reaches(module::BOOT));
+        let is_heard = deeds.reaches(module::BOOT);
+        let armed = machine.armed.clone().filter(|_| is_heard);
         let Some(armed) = armed else {
+            if machine.may_boot_if_found && is_heard {
+                // Whatever ran on it has ended.
+                let on = vec![set(phys_state::PATH, phys_state::POWER_ON)];
+                deeds.find(Side::Parent, on, &self.names.boot);
+            }
             deeds.alarm(FIRMWARE_RETRY, Alarm::Machine(machine.run));
             return;
         };
@@ -306,7 +314,9 @@ impl Application for Layercake {
 
     fn writers(path: &Path) -> &'static [&'static str] {
         match path.as_str() {
-            phys_state::PATH => &["power", "sync"],
+            phys_state::PATH => &["power", "sync", "boot"],
+            // That its time is over, or that it is ours after all, the engine finds out itself.
+            claim::PATH => &["operator", "engine"],
             boot_state::PATH => &["boot"],
             run_state::PATH => &["boot", "sync"],
             // The end of a use that was said for a time is found by the engine itself.
@@ -319,12 +329,13 @@ impl Application for Layercake {
     }
 
     fn disproved(&self) -> Vec<Effect> {
-        vec![Effect {
+        let disproved = |from: &str| Effect {
             variable: Path::known(phys_state::PATH),
-            from: phys_state::PHYS_HANG.into(),
+            from: from.into(),
             to: phys_state::POWER_ON.into(),
             or: Vec::new(),
-        }]
+        };
+        [phys_state::PHYS_HANG, phys_state::PHYS_FOUND].map(disproved).into()
     }
 
     fn joined(&self) -> Vec<Change> {
@@ -391,6 +402,7 @@ impl Application for Layercake {
             seen: None,
             watches: 0,
             is_thought_to_hang: false,
+            may_boot_if_found: false,
         }
     }
 
@@ -438,6 +450,7 @@ impl Application for Layercake {
     fn changed(&self, machine: &mut Machine, dsc: &Document, deeds: &mut Deeds<'_>) {
         let is = |path, value| dsc.text(path) == Some(value);
         machine.is_thought_to_hang = is(phys_state::PATH, phys_state::PHYS_HANG);
+        machine.may_boot_if_found = is(phys_state::PATH, phys_state::PHYS_FOUND);
         // The boot is over, or has lost its machine.
         if machine.armed.is_some() {
             if is(run_state::PATH, run_state::SYNC) {

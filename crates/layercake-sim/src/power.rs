@@ -82,7 +82,9 @@ impl Layercake {
             Controller::Fine | Controller::Lies => {}
         }
         if task.stage == 0 {
-            let least = if task.mutation == "power.recover" { COLD } else { Duration::ZERO };
+            let is_cold =
+                ["power.recover", "power.take-over", "power.reclaim"].contains(&task.mutation);
+            let least = if is_cold { COLD } else { Duration::ZERO };
             let takes = least + Duration::from_millis(deeds.random.within(300, 3_000));
             deeds.go_on(machine.takes(takes), 1);
             return;
@@ -93,7 +95,7 @@ impl Layercake {
         }
         let is_wanted = match task.mutation {
             "power.on" => Some(true),
-            "power.off" | "power.recover" => Some(false),
+            "power.off" | "power.recover" | "power.take-over" | "power.reclaim" => Some(false),
             _ => None,
         };
         if machine.controller == Controller::Lies {

@@ -113,6 +113,17 @@ pub(crate) enum Verb {
         /// Which nodes
         nodes: String,
     },
+    /// Cut the power of machines that were found running, whatever runs there, and boot them
+    ///
+    /// A machine that is on when the server sees it for the first time, and whose node is not heard, is left
+    /// alone: it may do somebody's work. This says that it may end.
+    TakeOver {
+        /// Of which nodes
+        nodes: String,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+    },
     /// Say that these nodes are in use, so that nothing disturbs them
     Busy {
         /// Which nodes

@@ -5,6 +5,7 @@ mod adoption;
 mod bounds;
 mod doubt;
 mod failures;
+mod found_running;
 mod learning;
 mod limits;
 mod marks;

@@ -26,7 +26,7 @@ pub(crate) fn registry() -> Arc<Registry> {
 pub(crate) fn registry_with(more: &[Field]) -> Arc<Registry> {
     let text = Kind::Text(Format::Any);
     let mut fields = vec![
-        Field::variable("phys_state", &["UNKNOWN", "OFF", "ON", "HANG"], "power").unwrap(),
+        Field::variable("phys_state", &["UNKNOWN", "OFF", "ON", "HANG", "FOUND"], "power").unwrap(),
         Field::variable("run_state", &["UNKNOWN", "INIT", "SYNC", "ERROR"], "run").unwrap(),
         Field::variable("image_state", &["UNKNOWN", "IDLE", "ACTIVE"], "image").unwrap(),
         Field::variable("busy", &["UNKNOWN", "FREE", "BUSY"], "in use").unwrap(),

@@ -135,7 +135,10 @@ impl World {
             Command::Release { node } => drop(self.held.remove(&self.number(node))),
             Command::Freeze { .. } => self.is_frozen = true,
             Command::Thaw { .. } => self.is_frozen = false,
-            Command::Busy { .. } | Command::Free { .. } | Command::Retry { .. } => {}
+            Command::Busy { .. }
+            | Command::Free { .. }
+            | Command::Retry { .. }
+            | Command::TakeOver { .. } => {}
         }
         self.input(Input::Command { command, by: "operator".into() });
     }

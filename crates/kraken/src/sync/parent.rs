@@ -358,7 +358,8 @@ impl<'a> Desk<'a> {
             .collect();
         for node in heard_since {
             self.unsure.remove(&node);
-            self.in_touch(&node).await;
+            // Also what was concluded before it was in the engine's sight is disproved.
+            self.heard(&node).await;
         }
         let now = self.sync.clock.now();
         if self.adopt_until.is_some_and(|until| until <= now) {

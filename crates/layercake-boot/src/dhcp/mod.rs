@@ -99,6 +99,10 @@ pub fn handle(
         ));
     }
     let exchange = Exchange { host, config, request: &request };
+    if host.plan == BootPlan::Found && request.is_of_firmware() {
+        let asks = BootEvent::FirmwareAsks { node: host.node.clone(), mac: host.mac };
+        return (None, vec![asks]);
+    }
     match request.kind {
         MessageType::Discover => exchange.discover(),
         MessageType::Request => exchange.request(),
@@ -172,7 +176,7 @@ impl Exchange<'_> {
     fn answer(&self, kind: ReplyKind, event: BootEvent) -> (Option<Reply>, Vec<BootEvent>) {
         let mut events = vec![event];
         let boot = match (kind, &self.host.plan) {
-            (ReplyKind::Nak, _) | (_, BootPlan::Idle) => None,
+            (ReplyKind::Nak, _) | (_, BootPlan::Idle | BootPlan::Found) => None,
             (_, BootPlan::Armed { .. }) => self.boot_file().unwrap_or_else(|reason| {
                 let source = IpAddr::V4(self.host.address);
                 events.push(BootEvent::Refused { service: Service::Dhcp, source, reason });

@@ -377,3 +377,23 @@ proptest! {
         prop_assert_eq!(read.option(60).unwrap().into_owned(), class);
     }
 }
+
+#[test]
+fn firmware_on_a_machine_that_was_found_running_is_told_of_and_asks_again() {
+    let hosts = table([host(11, BootPlan::Found)]);
+    let ask = |kind, options: Vec<DhcpOption>| {
+        let bytes = message(kind, options).to_vec().unwrap();
+        let source = SocketAddrV4::new(NONE, CLIENT_PORT);
+        handle(&hosts, &config(), &Incoming { iface: &"br0".into(), source, bytes: &bytes })
+    };
+    let ipxe = vec![DhcpOption::UserClass(b"iPXE".to_vec())];
+    for firmware in [pxe(0), pxe(7), ipxe] {
+        let (reply, events) = ask(Type::Discover, firmware);
+        assert_eq!(reply, None);
+        let mac = MacAddr([0x52, 0x54, 0, 0, 0, 11]);
+        assert_eq!(events, [BootEvent::FirmwareAsks { node: "n11".into(), mac }]);
+    }
+    // A system that runs there gets its address as ever.
+    let (reply, events) = ask(Type::Discover, Vec::new());
+    assert!(reply.is_some() && matches!(events[..], [BootEvent::DhcpOffer { .. }]), "{events:?}");
+}

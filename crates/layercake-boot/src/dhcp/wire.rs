@@ -172,6 +172,13 @@ impl<'a> Request<'a> {
         found
     }
 
+    /// Whether it comes from firmware that looks for something to boot: no system runs where it does.
+    pub fn is_of_firmware(&self) -> bool {
+        let classes: [&[u8]; 2] = [b"PXEClient", b"HTTPClient"];
+        let asks = matches!(self.kind, MessageType::Discover | MessageType::Request);
+        asks && (self.is_ipxe() || classes.iter().any(|c| self.vendor_class_starts_with(c)))
+    }
+
     /// Whether iPXE asks: user class "iPXE" (option 77). Old builds send the bare string, RFC 3004
     /// wants a length before it; both are met.
     pub fn is_ipxe(&self) -> bool {

@@ -48,6 +48,8 @@ enum Verb {
     Free,
     Freeze,
     Thaw,
+    #[serde(rename = "take-over")]
+    TakeOver,
 }
 
 #[derive(Debug, Deserialize)]
@@ -258,6 +260,9 @@ impl Verb {
             Self::Thaw => ("thawed", false),
             Self::Free => ("no longer in use", false),
             Self::Retry => ("failures forgotten, tried again now", false),
+            Self::TakeOver => {
+                ("to be taken over: power is cut as limits and holds allow, then booted", false)
+            }
         }
     }
 
@@ -268,6 +273,7 @@ impl Verb {
             // Everything may be frozen all the same, which only a thaw of everything ends.
             Self::Thaw => Some("frozen by name"),
             Self::Free => Some("in use"),
+            Self::TakeOver => Some("found running"),
             Self::Hold | Self::Retry | Self::Busy | Self::Freeze => None,
         }
     }
@@ -282,6 +288,7 @@ impl Verb {
             Self::Free => {
                 is_marked(|marks| marks.busy.is_some()) || dsc.text(busy::PATH) == Some(busy::BUSY)
             }
+            Self::TakeOver => dsc.text(phys_state::PATH) == Some(phys_state::PHYS_FOUND),
             Self::Hold | Self::Retry | Self::Busy | Self::Freeze => true,
         }
     }
@@ -292,7 +299,7 @@ impl Verb {
             Self::Hold => "release",
             Self::Freeze => "thaw",
             Self::Busy => "free",
-            Self::Release | Self::Retry | Self::Free | Self::Thaw => "",
+            Self::Release | Self::Retry | Self::Free | Self::Thaw | Self::TakeOver => "",
         }
     }
 
@@ -301,6 +308,7 @@ impl Verb {
             Self::Hold => Command::Hold { node, terms },
             Self::Release => Command::Release { node },
             Self::Retry => Command::Retry { node },
+            Self::TakeOver => Command::TakeOver { node },
             Self::Busy => Command::Busy { node, terms },
             Self::Free => Command::Free { node },
             Self::Freeze => Command::Freeze { node: Some(node), terms },

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::{Query, State};
 use kraken::{Explanation, Mark, Marks, View};
 use kraken_model::{Document, Millis, NodeId, NodeSet, Path, Registry};
-use layercake_schema::{is_last_known, known_and_last_known};
+use layercake_schema::{claim, is_last_known, known_and_last_known, phys_state};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -118,6 +118,19 @@ pub(super) async fn list(
     Ok(Json(nodes))
 }
 
+/// What a person can do about a machine that was found running and that nobody has said anything of.
+fn found_running(node: &NodeId, dsc: &Document) -> Option<String> {
+    let is_found = dsc.text(phys_state::PATH) == Some(phys_state::PHYS_FOUND);
+    let is_granted = dsc.text(claim::PATH) == Some(claim::GRANTED);
+    (is_found && !is_granted).then(|| {
+        format!(
+            "\n  look what runs there, on its console or its controller; then\
+             \n  to cut its power and boot it: layercake take-over {node}\
+             \n  to leave it as it is, without being asked: found_running: leave in the cluster file"
+        )
+    })
+}
+
 /// What nodes were. A set is one of nodes that there were then.
 async fn past(app: &App, nodes: Option<&str>, at: &str) -> Result<Vec<NodeView>, Problem> {
     let kraken = app.kraken()?;
@@ -159,6 +172,9 @@ pub(super) async fn explain(
         for (path, reason) in view.dsc.iter().filter(|(path, _)| is_reason(path)) {
             let when = if is_last_known(&view.dsc, path) { " when it was last heard" } else { "" };
             text.push_str(&format!("\n  {path}{when}: {reason}"));
+        }
+        if let Some(way_out) = found_running(&name, &view.dsc) {
+            text.push_str(&way_out);
         }
         let explanation = serde_json::to_value(&explanation)
             .map_err(|error| Problem::internal("cannot be written as JSON", &error))?;

@@ -77,6 +77,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Hold { nodes, terms } => says("hold", Some(nodes), terms).await,
         Verb::Release { nodes } => says("release", Some(nodes), Terms::default()).await,
         Verb::Retry { nodes } => says("retry", Some(nodes), Terms::default()).await,
+        Verb::TakeOver { nodes, yes } => nodes::take_over(&client, output, nodes, yes).await,
         Verb::Busy { nodes, terms } => says("busy", Some(nodes), terms).await,
         Verb::Free { nodes } => says("free", Some(nodes), Terms::default()).await,
         Verb::Freeze { nodes, terms } => says("freeze", nodes, terms).await,

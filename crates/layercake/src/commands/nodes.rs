@@ -12,6 +12,9 @@ use std::ops::ControlFlow;
 /// Up to how many nodes are switched off without a question.
 const ASK_ABOVE: usize = 1;
 
+/// The power of a machine that was found running.
+const FOUND: &str = "PHYS_FOUND";
+
 pub(crate) async fn get(
     client: &Client,
     output: Output,
@@ -80,9 +83,24 @@ fn row(node: &NodeView) -> Vec<String> {
     ]
 }
 
-/// What operators say of a node, each with who, why and until when.
+/// What operators say of a node, each with who, why and until when, and what they are asked.
 fn said(node: &NodeView) -> Vec<String> {
-    node.marks.iter().map(|(kind, mark)| format!("{kind} by {mark}")).collect()
+    let found = (node.dsc["phys_state"] == FOUND).then(|| found_running(node));
+    found
+        .into_iter()
+        .chain(node.marks.iter().map(|(kind, mark)| format!("{kind} by {mark}")))
+        .collect()
+}
+
+/// What is done about a machine that was found running, and by whom.
+fn found_running(node: &NodeView) -> String {
+    match (node.dsc["claim"].as_str(), node.cfg["found_running"].as_str()) {
+        (Some("AWAITED"), _) => "found running, may still be heard".to_owned(),
+        (Some("GRANTED"), _) => "found running, to be taken over".to_owned(),
+        (_, Some("leave")) => "found running, left as it is".to_owned(),
+        (_, Some("reboot")) => "found running, to be rebooted".to_owned(),
+        _ => format!("found running: layercake take-over {}", node.name),
+    }
 }
 
 pub(crate) async fn describe(
@@ -191,6 +209,24 @@ pub(crate) async fn power(
         }
     }
     send(client, output, "/v1/power", json!({"action": verb, "nodes": nodes})).await
+}
+
+/// A person's word for machines that were found running. Those that were not have nothing to fear.
+pub(crate) async fn take_over(
+    client: &Client,
+    output: Output,
+    nodes: String,
+    yes: bool,
+) -> Result<(), Failure> {
+    if !yes {
+        let meant: Vec<NodeView> =
+            client.get(&path("/v1/nodes", &[("nodes", Some(&nodes))])).await?;
+        let found = meant.iter().filter(|node| node.dsc["phys_state"] == FOUND).count();
+        if found > ASK_ABOVE {
+            confirm(&format!("cut the power of {found} machines that run ({nodes})?"))?;
+        }
+    }
+    command(client, output, "take-over", Some(nodes), Terms { why: None, until: None }).await
 }
 
 pub(crate) fn confirm(question: &str) -> Result<(), Failure> {

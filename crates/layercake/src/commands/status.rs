@@ -62,7 +62,14 @@ fn stops(status: &Value) -> Vec<String> {
     let given_up = given_up.map(|nodes| {
         format!("{nodes} given up: layercake events --kind quarantined says why, layercake retry begins anew")
     });
-    frozen.into_iter().chain(storm).chain(given_up).collect()
+    let found = status["standing"]["found_running"].as_u64();
+    let found = found.map(|nodes| {
+        format!(
+            "{nodes} found running and not heard, left alone until a person says what to do: \
+             layercake get nodes phys_state=PHYS_FOUND lists them, layercake take-over boots them"
+        )
+    });
+    frozen.into_iter().chain(storm).chain(found).chain(given_up).collect()
 }
 
 /// Counts, the greatest first.
@@ -118,14 +125,15 @@ mod tests {
     fn what_stands_still_comes_first_with_the_way_out() {
         let status = json!({
             "version": "1", "cluster": "lab", "nodes": 9, "converged": 1, "lost": 7,
-            "states": {}, "standing": {"quarantined": 1}, "storm_hold": true,
+            "states": {}, "standing": {"quarantined": 1, "found_running": 2}, "storm_hold": true,
             "freeze": {"by": "anna", "why": "power works"}, "news": ["no seed for 52:54:00:00:00:01"],
         });
         let said = words(&status);
         let lines: Vec<&str> = said.lines().collect();
         assert_eq!(lines[1], "frozen by anna (power works): no disruptive step; layercake thaw");
         assert!(lines[2].starts_with("storm: 7 nodes were lost at once"), "{said}");
-        assert!(lines[3].starts_with("1 given up: "), "{said}");
+        assert!(lines[3].starts_with("2 found running and not heard"), "{said}");
+        assert!(lines[4].starts_with("1 given up: "), "{said}");
         assert_eq!(lines.last(), Some(&"news: no seed for 52:54:00:00:00:01"));
     }
 

@@ -53,6 +53,10 @@ pub(crate) fn words(entry: &Entry) -> String {
         What::Busy { terms } => format!("in use, says {by}{terms}"),
         What::Released | What::Thawed | What::Free => ended(entry),
         What::Retried => format!("failures forgotten ({by})"),
+        What::FoundRunning => {
+            "found running and not heard: left alone until a person takes it over".to_owned()
+        }
+        What::TakenOver => format!("to be taken over, whatever runs there ({by})"),
         What::Quarantined { reason } => format!("given up until somebody helps: {reason}"),
         What::NoWay { reason } => format!("no way: {reason}"),
         What::StormHold { lost, nodes } => {
