@@ -50,11 +50,11 @@ pub enum CommandError {
         limit: usize,
     },
     /// It wrote something else than an answer.
-    #[error("{} answered {said:?}; expected one line with {expected}", program.display())]
+    #[error("{} answered {said:?}; expected {expected}", program.display())]
     Answer {
         /// The program.
         program: PathBuf,
-        /// What it wrote.
+        /// The beginning of what it wrote, shown with escapes.
         said: String,
         /// What it should have written.
         expected: &'static str,

@@ -3,13 +3,16 @@
 use crate::error::CommandError;
 use crate::lines::Written;
 use crate::warden::Ward;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncRead, AsyncReadExt, Interest};
 use tokio::process::{Child, Command};
 
 /// The most that is read of each of a command's outputs unless said otherwise. An answer is a word.
@@ -17,6 +20,13 @@ pub const DEFAULT_OUTPUT_BYTES: usize = 4096;
 
 /// How much of its last words an error repeats.
 const SAID_BYTES: usize = 512;
+
+/// The most that a command writes to its standard error, in bytes: it is no answer, and only its end
+/// is kept, so that warnings cost nothing.
+const MAX_ERR_BYTES: usize = 1 << 20;
+
+/// The most that is read of an output when the command has ended, in bytes: what a pipe holds.
+const PIPE_BYTES: usize = 64 * 1024;
 
 /// Which of a command's outputs a line came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +92,8 @@ impl Run {
         self
     }
 
-    /// How much it may write, in bytes, to each of its outputs.
+    /// How much it may write to its standard output, in bytes. Its standard error may have a MiB, of
+    /// which the end is kept.
     #[must_use]
     pub fn output_bytes(mut self, bytes: usize) -> Self {
         self.output_bytes = bytes;
@@ -90,7 +101,8 @@ impl Run {
     }
 
     /// Runs it to its end and gives its standard output. Killed, with everything it started, when
-    /// the caller stops waiting.
+    /// the caller stops waiting. It has ended when its process has, whoever else still has its outputs
+    /// open: what it started in the background goes on, and is not listened to any more.
     ///
     /// # Errors
     /// When it cannot be started, does not end in time, writes too much, or fails.
@@ -121,15 +133,16 @@ impl Run {
             .map_err(|source| CommandError::Start { program: program.clone(), source })?;
         let leader = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         let mut guard = GroupGuard::new(leader);
-        let output_limit = (!is_service).then_some(output_bytes);
-        let finish = finish(&mut child, output_limit, on_line);
-        let Ok(ended) = tokio::time::timeout(limit, finish).await else {
+        let end = End { leader, is_service, output_bytes };
+        let Ok(ended) = tokio::time::timeout(limit, finish(&mut child, end, on_line)).await else {
             return Err(CommandError::Timeout { program, limit });
         };
-        let ended =
-            ended.map_err(|source| CommandError::Wait { program: program.clone(), source })?;
-        let Some(Ended { status, out, err }) = ended else {
-            return Err(CommandError::TooMuchOutput { program, limit: output_bytes });
+        let Ended { status, out, err } = match ended {
+            Ok(Outcome::Ended(ended)) => ended,
+            Ok(Outcome::TooMuch { limit }) => {
+                return Err(CommandError::TooMuchOutput { program, limit });
+            }
+            Err(source) => return Err(CommandError::Wait { program, source }),
         };
         guard.disarm();
         if !status.success() {
@@ -171,47 +184,135 @@ struct Ended {
     err: Vec<u8>,
 }
 
-/// `None` when it wrote more than the limit; without one, only its last words are kept.
-async fn finish(
-    child: &mut Child,
-    limit: Option<usize>,
-    mut on_line: impl FnMut(Pipe, &str),
-) -> io::Result<Option<Ended>> {
-    let (mut out_pipe, mut err_pipe) = (child.stdout.take(), child.stderr.take());
-    let (mut out, mut err) = (Written::default(), Written::default());
-    let (mut out_room, mut err_room) = ([0; 4096], [0; 4096]);
-    while out_pipe.is_some() || err_pipe.is_some() {
-        // Both arms are cancel-safe: nothing is read that is not kept.
-        tokio::select! {
-            read = read(&mut out_pipe, &mut out_room), if out_pipe.is_some() => {
-                out.take(&out_room[..read?], &mut |line| on_line(Pipe::Out, line));
-            }
-            read = read(&mut err_pipe, &mut err_room), if err_pipe.is_some() => {
-                err.take(&err_room[..read?], &mut |line| on_line(Pipe::Err, line));
-            }
-        }
-        match limit {
-            Some(limit) if out.bytes.len() > limit || err.bytes.len() > limit => return Ok(None),
-            Some(_) => {}
-            None => {
-                out.forget(SAID_BYTES, &mut |line| on_line(Pipe::Out, line));
-                err.forget(SAID_BYTES, &mut |line| on_line(Pipe::Err, line));
-            }
-        }
-    }
-    out.end(&mut |line| on_line(Pipe::Out, line));
-    err.end(&mut |line| on_line(Pipe::Err, line));
-    Ok(Some(Ended { status: child.wait().await?, out: out.bytes, err: err.bytes }))
+enum Outcome {
+    Ended(Ended),
+    /// It wrote more than it may to one of its outputs.
+    TooMuch {
+        limit: usize,
+    },
 }
 
-/// Reads what there is; at its end the pipe is put away.
-async fn read(pipe: &mut Option<impl AsyncRead + Unpin>, room: &mut [u8]) -> io::Result<usize> {
-    let Some(open) = pipe else { return Ok(0) };
-    let read = open.read(room).await?;
-    if read == 0 {
-        *pipe = None;
+/// What is waited for, and what is allowed meanwhile.
+struct End {
+    leader: Option<Pid>,
+    is_service: bool,
+    output_bytes: usize,
+}
+
+/// One output of a command.
+struct Output<P> {
+    pipe: Option<P>,
+    room: [u8; 4096],
+    written: Written,
+    /// How much came so far, in bytes.
+    total: usize,
+}
+
+impl<P: AsyncRead + AsFd + Unpin> Output<P> {
+    fn new(pipe: Option<P>) -> Self {
+        Self { pipe, room: [0; 4096], written: Written::default(), total: 0 }
     }
-    Ok(read)
+
+    /// Waits for more; at its end the pipe is put away. Cancel-safe: nothing is read that does not come
+    /// to `take`.
+    async fn fill(&mut self) -> io::Result<usize> {
+        let Some(pipe) = &mut self.pipe else { return std::future::pending().await };
+        let read = pipe.read(&mut self.room).await?;
+        if read == 0 {
+            self.pipe = None;
+        }
+        Ok(read)
+    }
+
+    /// Takes what was read.
+    fn take(&mut self, read: usize, mut tell: impl FnMut(&str)) {
+        self.total += read;
+        self.written.take(&self.room[..read], &mut tell);
+    }
+
+    /// Takes what is in the pipe already, without waiting for those who could still write to it.
+    fn drain(&mut self, mut tell: impl FnMut(&str)) -> io::Result<()> {
+        let Some(pipe) = self.pipe.take() else { return Ok(()) };
+        let mut left = PIPE_BYTES;
+        while left > 0 {
+            // Read past the runtime, which may not have noticed yet that there is something.
+            match rustix::io::read(&pipe, &mut self.room) {
+                Ok(0) | Err(Errno::AGAIN) => break,
+                Ok(read) => {
+                    self.take(read, &mut tell);
+                    left = left.saturating_sub(read);
+                }
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Listens to a command until its process has ended.
+async fn finish(
+    child: &mut Child,
+    end: End,
+    mut on_line: impl FnMut(Pipe, &str),
+) -> io::Result<Outcome> {
+    let mut out = Output::new(child.stdout.take());
+    let mut err = Output::new(child.stderr.take());
+    let exit = end.leader.and_then(exit_of);
+    let mut has_ended = false;
+    // Where its end cannot be noticed by itself, the end of its outputs is.
+    while !has_ended && (exit.is_some() || out.pipe.is_some() || err.pipe.is_some()) {
+        tokio::select! {
+            read = out.fill(), if out.pipe.is_some() => {
+                out.take(read?, |line| on_line(Pipe::Out, line));
+            }
+            read = err.fill(), if err.pipe.is_some() => {
+                err.take(read?, |line| on_line(Pipe::Err, line));
+            }
+            readable = ended(exit.as_ref()), if exit.is_some() => {
+                readable?;
+                has_ended = true;
+                out.drain(|line| on_line(Pipe::Out, line))?;
+                err.drain(|line| on_line(Pipe::Err, line))?;
+            }
+        }
+        // Of a standard error, and of a service, the end is all that anybody asks for.
+        err.written.forget(SAID_BYTES, &mut |line| on_line(Pipe::Err, line));
+        if end.is_service {
+            out.written.forget(SAID_BYTES, &mut |line| on_line(Pipe::Out, line));
+        } else {
+            for (total, limit) in [(out.total, end.output_bytes), (err.total, MAX_ERR_BYTES)] {
+                if total > limit {
+                    return Ok(Outcome::TooMuch { limit });
+                }
+            }
+        }
+    }
+    out.written.end(&mut |line| on_line(Pipe::Out, line));
+    err.written.end(&mut |line| on_line(Pipe::Err, line));
+    if let Some(leader) = end.leader.filter(|_| end.is_service) {
+        // Nothing of a service stays when it ends: what comes after it takes its place. Its process is
+        // not reaped yet, so the group cannot be another's.
+        let _ = kill_process_group(leader, Signal::KILL);
+    }
+    let (out, err) = (out.written.bytes, err.written.bytes);
+    Ok(Outcome::Ended(Ended { status: child.wait().await?, out, err }))
+}
+
+/// The end of a process, to be waited for without reaping it; nothing before Linux 5.3.
+fn exit_of(leader: Pid) -> Option<AsyncFd<OwnedFd>> {
+    let pidfd = pidfd_open(leader, PidfdFlags::empty()).ok()?;
+    // Deprecated because a type may lie about its descriptor; an `OwnedFd` cannot, and the replacement
+    // is unsafe.
+    #[allow(deprecated)]
+    AsyncFd::with_interest(pidfd, Interest::READABLE).ok()
+}
+
+async fn ended(exit: Option<&AsyncFd<OwnedFd>>) -> io::Result<()> {
+    match exit {
+        Some(exit) => exit.readable().await.map(drop),
+        None => std::future::pending().await,
+    }
 }
 
 /// The end of what a program wrote, on one line and without control characters.

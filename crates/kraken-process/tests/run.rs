@@ -79,10 +79,95 @@ async fn a_command_whose_time_is_over_is_killed_with_its_children() {
 
 #[tokio::test]
 async fn a_command_that_writes_without_end_is_cut_off() {
-    for script in ["exec yes", "exec yes >&2"] {
+    for (script, most) in [("exec yes", 10_000), ("exec yes >&2", 1 << 20)] {
         let error = sh(script, PATIENCE).output_bytes(10_000).output().await.unwrap_err();
-        assert!(matches!(error, CommandError::TooMuchOutput { limit: 10_000, .. }), "{error}");
+        let CommandError::TooMuchOutput { limit, .. } = error else { panic!("{error}") };
+        assert_eq!(limit, most, "{script}");
     }
+}
+
+#[tokio::test]
+async fn warnings_cost_nothing() {
+    let warnings = "for i in $(seq 1 2000); do echo \"line $i is deprecated\" >&2; done";
+    let out = sh(&format!("{warnings}; echo on"), PATIENCE).output().await.unwrap();
+    assert_eq!(out, "on\n");
+    let error = sh(&format!("{warnings}; exit 3"), PATIENCE).output().await.unwrap_err();
+    assert!(error.to_string().ends_with("line 2000 is deprecated"), "{error}");
+}
+
+/// A script with a child that keeps the outputs open, longer than anybody waits for it. Its number is
+/// in a file, so that it can be ended.
+struct Background {
+    dir: tempfile::TempDir,
+}
+
+impl Background {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    fn script(&self, rest: &str) -> String {
+        format!("sleep 600 & echo $! > {}; {rest}", self.file().display())
+    }
+
+    fn file(&self) -> std::path::PathBuf {
+        self.dir.path().join("child")
+    }
+
+    fn child(&self) -> String {
+        std::fs::read_to_string(self.file()).unwrap().trim().to_owned()
+    }
+
+    fn runs(&self) -> bool {
+        let args = std::fs::read(format!("/proc/{}/cmdline", self.child()));
+        args.is_ok_and(|args| !args.is_empty())
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("kill").arg(self.child()).output();
+    }
+}
+
+#[tokio::test]
+async fn a_command_has_ended_although_its_child_keeps_its_outputs_open() {
+    // More than a pipe holds at once comes before, and the last of it with the end.
+    let text = "x".repeat(99);
+    let long = format!("for i in $(seq 1 2000); do echo {text}; done; printf end");
+    for (rest, answer) in
+        [("echo on", "on\n".to_owned()), (&long, format!("{text}\n").repeat(2000) + "end")]
+    {
+        let background = Background::new();
+        let run = sh(&background.script(rest), PATIENCE * 10).output_bytes(1 << 20);
+        let mut lines = 0;
+        let out = tokio::time::timeout(PATIENCE, run.follow(|_, _| lines += 1)).await;
+        assert_eq!(out.expect("it is not waited for").unwrap(), answer);
+        assert_eq!(lines, answer.lines().count());
+        assert!(background.runs(), "what was started in the background goes on");
+    }
+    let background = Background::new();
+    let run = sh(&background.script("echo 'no route' >&2; exit 4"), PATIENCE * 10).output();
+    let error = tokio::time::timeout(PATIENCE, run).await.expect("not waited for").unwrap_err();
+    assert!(error.to_string().ends_with("exit status: 4: no route"), "{error}");
+}
+
+#[tokio::test]
+async fn what_a_service_has_started_ends_with_it() {
+    let background = Background::new();
+    let run = Run::service("/bin/sh", ["-c", &background.script("echo up; exit 3")]).output();
+    let error = tokio::time::timeout(PATIENCE, run).await.expect("not waited for").unwrap_err();
+    assert!(error.to_string().ends_with("exit status: 3: up"), "{error}");
+    until_gone(&background.child()).await;
+}
+
+#[tokio::test]
+async fn a_command_that_closes_its_outputs_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let done = dir.path().join("done");
+    let script = format!("exec >&- 2>&-; sleep 0.2; : > {}", done.display());
+    assert_eq!(sh(&script, PATIENCE).output().await.unwrap(), "");
+    assert!(done.exists());
 }
 
 #[tokio::test]

@@ -5,26 +5,27 @@
 //!
 //! | verb | expected |
 //! |---|---|
-//! | `status` | exit 0 and one line: `on`, `off`, `hang` or `unknown` |
+//! | `status` | exit 0 and one word: `on`, `off`, `hang` or `unknown`; white space around it does not count |
 //! | `on`, `off`, `cycle` | exit 0 when the command was taken, also when there was nothing to do |
 //!
 //! Anything else is a failure, reported with the last the command wrote to its standard error. A command that
-//! does not end in time is killed with everything it started.
+//! does not end in time is killed with everything it started. Its answer counts when it has ended, whatever it
+//! started in the background.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
-use kraken_process::{CommandError, Run, last_words};
+use kraken_process::{CommandError, Run};
 
 use crate::{
     BootDevice, Capabilities, Console, ExecConfig, MachineName, Off, PowerDriver, PowerError,
     PowerState,
 };
 
-/// How much of its last words an error repeats.
-const SAID_BYTES: usize = 512;
+/// How much of an answer an error repeats, in characters.
+const SAID_CHARS: usize = 100;
 /// What `status` may answer.
-const STATES: &str = "on, off, hang or unknown";
+const STATES: &str = "one word: on, off, hang or unknown";
 
 /// The power of one machine, switched by a command.
 #[derive(Debug, Clone)]
@@ -87,14 +88,15 @@ impl PowerDriver for ExecMachine {
 
     async fn status(&self) -> Result<PowerState, PowerError> {
         let answer = self.call("status").await?;
-        match answer.strip_suffix('\n').unwrap_or(&answer) {
+        match answer.trim() {
             "on" => Ok(PowerState::On),
             "off" => Ok(PowerState::Off),
             "hang" => Ok(PowerState::Hang),
             "unknown" => Ok(PowerState::Unknown),
             _ => {
                 let program = self.config.command.clone();
-                let said = last_words(answer.as_bytes(), SAID_BYTES);
+                // Shown escaped, with the white space that hides in it.
+                let said = answer.chars().take(SAID_CHARS).collect();
                 let source = CommandError::Answer { program, said, expected: STATES };
                 Err(self.failed("status", source))
             }

@@ -70,15 +70,45 @@ async fn a_machine_is_switched_by_a_script_that_keeps_its_state_in_a_file() {
 #[tokio::test]
 async fn only_the_exact_words_are_answers() {
     let dir = tempfile::tempdir().unwrap();
-    for answer in ["ON", "on ", " on", "on\\non", "", "\\n", "powered on", "on\\0"] {
+    for (answer, shown) in [
+        ("ON", r#""ON""#),
+        ("on\\non", r#""on\non""#),
+        ("", r#""""#),
+        ("\\r\\n", r#""\r\n""#),
+        ("powered on\\r\\n", r#""powered on\r\n""#),
+        ("on\\0", r#""on\0""#),
+        ("on\\033[0m", r#""on\u{1b}[0m""#),
+    ] {
         let n7 = machine(script(dir.path(), &format!("printf '{answer}'")), 20);
         let error = cause(n7.status().await.unwrap_err());
         assert!(matches!(error, CommandError::Answer { .. }), "{answer:?} gave {error}");
+        let said = format!("answered {shown}; expected one word: on, off, hang or unknown");
+        assert!(error.to_string().ends_with(&said), "{error}\nwanted {said}");
     }
-    for (answer, state) in [("hang\\n", PowerState::Hang), ("unknown", PowerState::Unknown)] {
+    for (answer, state) in [
+        ("hang\\n", PowerState::Hang),
+        ("unknown", PowerState::Unknown),
+        ("on\\r\\n", PowerState::On),
+        (" off \\t\\r\\n\\n", PowerState::Off),
+    ] {
         let n7 = machine(script(dir.path(), &format!("printf '{answer}'")), 20);
-        assert_eq!(n7.status().await.unwrap(), state);
+        assert_eq!(n7.status().await.unwrap(), state, "{answer}");
     }
+}
+
+#[tokio::test]
+async fn an_answer_counts_although_a_child_keeps_the_output_open_and_however_many_warnings_come() {
+    let dir = tempfile::tempdir().unwrap();
+    let child = dir.path().join("child");
+    let light = format!("sleep 600 & echo $! > {}; echo on", child.display());
+    let warnings = "for i in $(seq 1 400); do echo \"line $i is deprecated\" >&2; done; echo on";
+    for body in [&light, warnings] {
+        let n7 = machine(script(dir.path(), body), 600);
+        let status = tokio::time::timeout(Duration::from_secs(20), n7.status()).await;
+        assert_eq!(status.expect("it is waited for").unwrap(), PowerState::On, "{body}");
+    }
+    let child = fs::read_to_string(child).unwrap();
+    std::process::Command::new("kill").arg(child.trim()).status().unwrap();
 }
 
 #[tokio::test]
