@@ -2,7 +2,7 @@
 
 use crate::node::Outdated;
 use crate::{Cause, Engine, Output, What};
-use kraken_model::{Change, Document, Invalid, Millis, NodeId, Path, Side, diff};
+use kraken_model::{Change, Document, Invalid, NodeId, Path, Side, diff};
 use kraken_plan::{PolicyId, State, Watched};
 use std::sync::Arc;
 
@@ -82,6 +82,7 @@ impl Engine {
             self.note_by(Some(&id), What::Configured { changes }, by, None, out);
         }
         self.say_forgotten(&id, &forgotten, out);
+        self.find_domains(at);
         self.watch_loss(at, before);
         self.reconsider(at, out);
     }
@@ -95,9 +96,7 @@ impl Engine {
         self.strike(at);
         let Some(node) = self.nodes.remove(at) else { return };
         self.by_standing[node.standing.kind()] -= 1;
-        if let Some(lost_at) = node.lost_at {
-            self.losses.excuse(lost_at, at);
-        }
+        self.leave_domains(at, &node);
         let removals = |document: &Document| diff(document, &Document::new());
         let changes = removals(&node.cfg);
         out.push(Output::Changed { node: id.clone(), side: Side::Cfg, changes });
@@ -408,58 +407,6 @@ impl Engine {
         is_effect.then(|| Cause::Attempt { mutation: name(), attempt: running.attempt })
     }
 
-    /// Notices when a node has lost, or has again, what the storm guard watches.
-    fn watch_loss(&mut self, at: u32, before: State) {
-        let path = &self.settings.storm.variable;
-        let (Some(node), Some(variable)) =
-            (self.nodes.get_mut(at), self.set.variable(path.as_str()))
-        else {
-            return;
-        };
-        let wanted = node.cfg.text(path.as_str()).filter(|wanted| **wanted != *variable.values[0]);
-        let is_wanted = |state| wanted == Some(variable.value(state).as_ref());
-        if is_wanted(node.state) {
-            self.losses.back(at);
-        }
-        if let Some(lost_at) = node.lost_at {
-            if is_wanted(node.state) {
-                node.lost_at = None;
-                self.losses.regain(lost_at, at);
-            } else if wanted.is_none() {
-                node.lost_at = None;
-                self.losses.excuse(lost_at, at);
-            }
-            return;
-        }
-        if !is_wanted(before) || is_wanted(node.state) {
-            return;
-        }
-        // What a step was to bring about is no loss.
-        let expected = node.standing.taken().map(|id| self.set.after(id, before, node.facts));
-        if expected.is_some_and(|e| variable.value(e) == variable.value(node.state)) {
-            return;
-        }
-        node.lost_at = Some(self.now);
-        self.losses.lose(self.now, at);
-    }
-
-    /// A node was lost before a restart, and is lost still: with the others that are it may be one
-    /// of too many, just as if all of them were lost now.
-    fn found_lost(&mut self, at: u32) {
-        let path = &self.settings.storm.variable;
-        let (Some(node), Some(variable)) =
-            (self.nodes.get_mut(at), self.set.variable(path.as_str()))
-        else {
-            return;
-        };
-        let is = variable.value(node.state);
-        let wanted = node.cfg.text(path.as_str()).filter(|wanted| *wanted != is.as_ref());
-        if wanted.is_some() && *is != variable.values[0] && node.lost_at.is_none() {
-            node.lost_at = Some(self.now);
-            self.losses.lose(self.now, at);
-        }
-    }
-
     pub(crate) fn stale_paths(&self, at: u32) -> Vec<Path> {
         let stale = self.nodes.get(at).map_or(0, |node| node.stale);
         let fresh = self.settings.fresh.iter();
@@ -471,15 +418,6 @@ impl Engine {
         let doubt = self.nodes.get(at).map_or(0, |node| node.doubt) & self.set.relied_on(id);
         let doubtful = self.set.variables().iter().filter(|v| v.mask() & doubt != 0);
         doubtful.map(|variable| variable.path.clone()).collect()
-    }
-
-    /// How long a node that was lost is left alone.
-    pub(crate) fn settles_until(&self, lost_at: Option<Millis>) -> Option<Millis> {
-        let storm = &self.settings.storm;
-        let lost_at = lost_at?;
-        let returns = self.losses.returns_until(lost_at, storm);
-        let until = returns.unwrap_or_default().max(lost_at.plus(storm.settle));
-        (self.nodes.len() >= storm.min && until > self.now).then_some(until)
     }
 }
 

@@ -1,7 +1,6 @@
-//! What operators want, and the storms that only they can overrule.
+//! What operators want.
 
 use crate::node::Standing;
-use crate::storm::Turn;
 use crate::timers::Timer;
 use crate::{Cause, Command, Engine, InUse, Mark, MarkKind, Marks, Output, What};
 use kraken_model::{Change, NodeId};
@@ -71,13 +70,8 @@ impl Engine {
     fn release(&mut self, id: &NodeId, by: Arc<str>, out: &mut Vec<Output>) {
         let Some(at) = self.known(id) else { return };
         let was_held = self.unmark(at, MarkKind::Hold).is_some();
-        let Some(node) = self.nodes.get_mut(at) else { return };
-        let lost_at = node.lost_at.take();
-        if let Some(lost_at) = lost_at {
-            node.passes_storm = true;
-            self.losses.excuse(lost_at, at);
-        }
-        if was_held || lost_at.is_some() {
+        let was_lost = self.let_pass(at);
+        if was_held || was_lost {
             self.note_by(Some(id), What::Released, by, None, out);
             self.reconsider(at, out);
         }
@@ -93,7 +87,11 @@ impl Engine {
 
     fn thaw_node(&mut self, id: &NodeId, by: Arc<str>, out: &mut Vec<Output>) {
         let Some(at) = self.known(id) else { return };
-        if self.unmark(at, MarkKind::Freeze).is_some() {
+        let was_frozen = self.unmark(at, MarkKind::Freeze).is_some();
+        // Of a whole rack that is known to be dead, people say that in one word.
+        let is_stormy = self.nodes.get(at).is_some_and(|node| self.storm_on(node).is_some());
+        let was_lost = is_stormy && self.let_pass(at);
+        if was_frozen || was_lost {
             self.note_by(Some(id), What::Thawed, by, None, out);
             self.reconsider(at, out);
         }
@@ -113,18 +111,13 @@ impl Engine {
 
     fn thaw(&mut self, by: Arc<str>, out: &mut Vec<Output>) {
         let was_frozen = self.freeze.take().is_some();
-        let was_storm = self.losses.is_active();
+        let was_storm = self.domains.is_storm();
         if !was_frozen && !was_storm {
             return;
         }
         self.note_by(None, What::Thawed, Arc::clone(&by), None, out);
         if was_storm {
-            let (lost, nodes) = (self.losses.count(), self.nodes.len());
-            self.losses.forgive();
-            for node in self.nodes.iter_mut() {
-                node.lost_at = None;
-            }
-            self.note_by(None, What::StormOver { lost, nodes }, by, None, out);
+            self.forgive_storms(&by, out);
         }
         self.is_sweep_due = true;
     }
@@ -207,22 +200,5 @@ impl Engine {
         let at = self.nodes.find(id);
         self.counters.unknown_nodes += u64::from(at.is_none());
         at
-    }
-
-    pub(crate) fn judge_storm(&mut self, out: &mut Vec<Output>) {
-        let nodes = self.nodes.len();
-        let Some(turn) = self.losses.judge(self.now, nodes, &self.settings.storm) else { return };
-        let lost = self.losses.count();
-        let what = match turn {
-            Turn::Began => What::StormHold { lost, nodes },
-            Turn::Ended => What::StormOver { lost, nodes },
-        };
-        if turn == Turn::Ended {
-            for node in self.nodes.iter_mut() {
-                node.passes_storm = false;
-            }
-        }
-        self.note(None, what, None, out);
-        self.is_sweep_due = true;
     }
 }

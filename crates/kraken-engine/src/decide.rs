@@ -195,10 +195,10 @@ impl Engine {
             if node.doubt != 0 && node.doubt & self.set.relied_on(id) != 0 {
                 return Some(Decision::wait(Standing::Doubtful(id)));
             }
-            if self.losses.is_active() && !node.passes_storm {
+            if self.storm_on(node).is_some() {
                 return Some(Decision::wait(Standing::Storm(id)));
             }
-            if let Some(until) = self.settles_until(node.lost_at) {
+            if let Some(until) = self.settles_until(node) {
                 let standing = Standing::Settling(id);
                 return Some(Decision { standing, again_at: Some(until) });
             }

@@ -2,14 +2,15 @@
 
 use crate::backoff::{Jitter, pause};
 use crate::common::{Common, Sharing};
+use crate::domains::Domains;
 use crate::experience::Learned;
 use crate::gates::Gates;
 use crate::interner::Interner;
 use crate::node::{NAMES, Node, STANDINGS, Standing};
-use crate::storm::Losses;
 use crate::table::Table;
 use crate::timers::{Timer, Timers};
 use crate::{Cause, DispatchId, Entry, Input, Lesson, Limit, Mark, Marks, Output, Settings, What};
+use crate::{Storm, StormView};
 use kraken_model::{Document, Millis, NodeId, Registry};
 use kraken_plan::{Costs, ModuleSet, MutationId, PolicyCache, PolicyId, Step};
 use serde::Serialize;
@@ -29,12 +30,15 @@ pub struct Engine {
     pub(crate) learned: Learned,
     pub(crate) timers: Timers,
     pub(crate) gates: Gates,
-    pub(crate) losses: Losses,
+    /// What was lost where.
+    pub(crate) domains: Domains,
     pub(crate) jitter: Jitter,
     pub(crate) interner: Sharing<Interner>,
     /// The freeze of everything.
     pub(crate) freeze: Option<Mark>,
     pub(crate) is_started: bool,
+    /// The domains whose storm has begun or ended, and whose nodes are to be looked at.
+    pub(crate) storms_turned: Vec<u32>,
     /// Something changed that all nodes have to be looked at for.
     pub(crate) is_sweep_due: bool,
     pub(crate) now: Millis,
@@ -75,8 +79,10 @@ pub struct Summary {
     pub in_flight: usize,
     /// Who froze everything disruptive, why, and until when.
     pub freeze: Option<Mark>,
-    /// Whether everything disruptive is held because of a storm.
+    /// Whether anything disruptive is held because of a storm.
     pub storm: bool,
+    /// The storms that last.
+    pub storms: Vec<StormView>,
     /// How many nodes were lost lately.
     pub lost: usize,
     /// What was counted since the start.
@@ -125,11 +131,12 @@ impl Engine {
             learned,
             timers: Timers::default(),
             gates,
-            losses: Losses::default(),
+            domains: Domains::default(),
             jitter,
             interner: Sharing::default(),
             freeze: None,
             is_started: false,
+            storms_turned: Vec::new(),
             is_sweep_due: false,
             now: Millis(0),
             by_standing: [0; STANDINGS],
@@ -168,6 +175,7 @@ impl Engine {
             Input::Abandoned { id, reason } => self.abandoned(&id, &reason, out),
             Input::Command { command, by } => self.command(command, by, out),
             Input::Limits(limits) => self.limit(limits, out),
+            Input::Storm(storm) => self.guard_against(storm),
             Input::Modules { set, registry, by } => self.go_over(set, registry, by, out),
             Input::Recall(lessons) => {
                 lessons.into_iter().for_each(|lesson| self.learned.recall(lesson, &self.set));
@@ -181,6 +189,12 @@ impl Engine {
     #[must_use]
     pub fn limits(&self) -> &[Limit] {
         &self.settings.limits
+    }
+
+    /// The storm guard that counts.
+    #[must_use]
+    pub fn storm_guard(&self) -> &Storm {
+        &self.settings.storm
     }
 
     /// When the engine wants a tick at the latest, if nothing else happens.
@@ -220,8 +234,9 @@ impl Engine {
             by_status: self.by_status().collect(),
             in_flight: self.in_flight,
             freeze: self.freeze.clone(),
-            storm: self.losses.is_active(),
-            lost: self.losses.count(),
+            storm: self.domains.is_storm(),
+            storms: self.storms(),
+            lost: self.domains.lost(self.now, &self.settings.storm),
             counters: self.counters,
         }
     }
@@ -278,6 +293,7 @@ impl Engine {
             return;
         }
         self.judge_storm(out);
+        self.look_at_storms(out);
         if std::mem::take(&mut self.is_sweep_due) {
             for place in self.nodes.places() {
                 self.reconsider(place, out);

@@ -151,14 +151,14 @@ impl Engine {
                 Status::Doubtful { mutation: self.name(id), waits_for: self.doubtful_paths(at, id) }
             }
             Standing::Unpermitted(id) => Status::Unpermitted { mutation: self.name(id) },
-            Standing::Storm(id) => Status::StormHold {
-                mutation: self.name(id),
-                lost: self.losses.count(),
-                nodes: self.nodes.len(),
-            },
+            Standing::Storm(id) => {
+                Status::StormHold { mutation: self.name(id), storm: self.storm_view(node)? }
+            }
             Standing::Settling(id) => Status::Settling {
                 mutation: self.name(id),
-                until: node.lost_at?.plus(self.settings.storm.settle),
+                until: self.settles_until(node).unwrap_or(self.now),
+                lost_at: node.lost_at?,
+                with: self.lost_with(node),
             },
             Standing::BackOff(id) => {
                 let trouble = node.trouble(id)?;
@@ -281,7 +281,7 @@ impl Engine {
         };
         let begins = match node.standing {
             Standing::BackOff(id) => node.trouble(id).and_then(|trouble| trouble.retry_at),
-            Standing::Settling(_) => self.settles_until(node.lost_at),
+            Standing::Settling(_) => self.settles_until(node),
             Standing::Resting(id) => self.rests_until(node, id),
             _ => None,
         };

@@ -1,6 +1,6 @@
 //! What the engine is told.
 
-use crate::{Lesson, Limit, MarkKind, Terms};
+use crate::{Lesson, Limit, MarkKind, Storm, Terms};
 use kraken_model::{Change, Document, NodeId, Registry};
 use kraken_plan::ModuleSet;
 use serde::{Deserialize, Serialize};
@@ -66,6 +66,8 @@ pub enum Input {
     },
     /// Other limits hold from now on, for what begins from now on. Those who wait keep their turn.
     Limits(Vec<Limit>),
+    /// Another storm guard from now on. Storms that last are judged by the rule that counted when they began.
+    Storm(Storm),
     /// Other modules and schemas from now on. What cfg says has to fit the new schemas already.
     Modules {
         /// What modules can do.
@@ -94,7 +96,7 @@ pub enum Command {
         #[serde(flatten)]
         terms: Terms,
     },
-    /// Ends a hold; also lets this one node pass a storm hold.
+    /// Ends a hold; also lets this one node pass storm holds.
     Release {
         /// The node.
         node: NodeId,
@@ -107,7 +109,8 @@ pub enum Command {
         #[serde(flatten)]
         terms: Terms,
     },
-    /// Ends a freeze. That of everything ends a storm hold too, and leaves freezes of nodes alone.
+    /// Ends a freeze. That of everything ends all storm holds too, and leaves freezes of nodes alone; that of a
+    /// node lets it pass the storm hold that it is in.
     Thaw {
         /// Of this node; `None`: of everything.
         node: Option<NodeId>,

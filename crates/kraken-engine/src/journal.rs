@@ -1,6 +1,6 @@
 //! What is written down for ever.
 
-use crate::Terms;
+use crate::{Domain, Terms};
 use kraken_model::{Change, Millis, NodeId, Path};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -207,12 +207,15 @@ pub enum What {
         /// What stands in the way.
         reason: Arc<str>,
     },
-    /// So many nodes lost what they had at once that everything disruptive is held.
+    /// So many nodes lost what they had at once that everything disruptive is held, there or everywhere.
     StormHold {
         /// How many have lost it.
         lost: usize,
         /// Of how many.
         nodes: usize,
+        /// Where; `None`: among all nodes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        domain: Option<Domain>,
     },
     /// That has ended.
     StormOver {
@@ -220,12 +223,20 @@ pub enum What {
         lost: usize,
         /// Of how many.
         nodes: usize,
+        /// Where; `None`: among all nodes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        domain: Option<Domain>,
+    },
+    /// Another storm guard counts from now on.
+    StormGuard {
+        /// The rule, in words.
+        guard: Arc<str>,
     },
 }
 
 impl What {
     /// The names that [`What::name`] gives.
-    pub const NAMES: [&str; 34] = [
+    pub const NAMES: [&str; 35] = [
         "configured",
         "removed",
         "discovered",
@@ -260,6 +271,7 @@ impl What {
         "no_way",
         "storm_hold",
         "storm_over",
+        "storm_guard",
     ];
 
     /// Whether it tells that what operators say has changed.
@@ -314,6 +326,7 @@ impl What {
             Self::NoWay { .. } => "no_way",
             Self::StormHold { .. } => "storm_hold",
             Self::StormOver { .. } => "storm_over",
+            Self::StormGuard { .. } => "storm_guard",
         }
     }
 }
@@ -385,7 +398,9 @@ mod tests {
             json!({"what": "quarantined", "reason": ""}),
             json!({"what": "no_way", "reason": ""}),
             json!({"what": "storm_hold", "lost": 1, "nodes": 2}),
-            json!({"what": "storm_over", "lost": 1, "nodes": 2}),
+            json!({"what": "storm_over", "lost": 1, "nodes": 2,
+                   "domain": {"per": "location.rack", "value": "r2"}}),
+            json!({"what": "storm_guard", "guard": "20 %"}),
         ];
         let names = samples.map(|sample| {
             let what: What = serde_json::from_value(sample.clone()).unwrap();

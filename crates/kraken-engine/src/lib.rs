@@ -14,7 +14,7 @@
 //! - It reacts to the state, not to the edge: nothing that was said can be lost, whatever came in
 //!   between, and one node that hangs keeps no other waiting.
 //! - Nothing disruptive is dispatched for a node that is held, frozen, not freshly known, or one of
-//!   too many that were lost at once ([`Storm`]); nor for any node while all are frozen. Holds,
+//!   too many that were lost at once, in the cluster or in one [`Domain`] ([`Storm`]); nor for any node while all are frozen. Holds,
 //!   freezes and uses say who, why and until when ([`Mark`]), and end by themselves when told so.
 //! - What fails is tried again ever more seldom, then given up; then another way is taken, and when
 //!   there is none the node is quarantined with the reason, and the others do not wait for it.
@@ -27,12 +27,14 @@ mod backoff;
 mod command;
 mod common;
 mod decide;
+mod domains;
 mod engine;
 mod experience;
 mod explain;
 mod forecast;
 mod found;
 mod gates;
+mod guard;
 mod input;
 mod interner;
 mod journal;
@@ -54,6 +56,7 @@ pub use engine::{Counters, Engine, NodeView, Summary};
 pub use experience::{Experience, Lesson};
 pub use explain::{Expected, Explanation, FailureView};
 pub use found::FoundRunning;
+pub use guard::{Domain, LostWith, StormView};
 pub use input::{Command, DispatchId, Failure, Input};
 pub use journal::{Cause, Entry, What};
 pub use marks::{InUse, Mark, MarkKind, Marks, Terms};

@@ -2,6 +2,7 @@
 
 use crate::Marks;
 use crate::backoff::Trouble;
+use crate::domains::DomainSet;
 use crate::experience::KindId;
 use crate::gates::Place;
 use crate::timers::Alarm;
@@ -44,6 +45,10 @@ pub(crate) struct Node {
     pub(crate) membership: Option<Box<Membership>>,
     /// Where it waits for a limit.
     pub(crate) place: Option<Place>,
+    /// The failure domains that it is in.
+    pub(crate) domains: DomainSet,
+    /// Whether it counts there: its cfg wants what the storm guard watches.
+    pub(crate) is_watched: bool,
     /// When it lost what the storm guard watches.
     pub(crate) lost_at: Option<Millis>,
     /// Until when it may still be heard, while its machine counts as found running.
@@ -290,6 +295,8 @@ impl Node {
             last: None,
             membership: None,
             place: None,
+            domains: DomainSet::default(),
+            is_watched: false,
             lost_at: None,
             awaited_until: None,
             passes_storm: false,

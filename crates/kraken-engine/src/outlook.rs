@@ -40,7 +40,8 @@ pub(crate) struct Present {
     pub(crate) goes_on: bool,
     pub(crate) is_held: bool,
     pub(crate) is_frozen: bool,
-    pub(crate) is_in_storm: bool,
+    /// The storm that holds it, in words.
+    pub(crate) storm: Option<String>,
 }
 
 /// What would be done about a cluster, and how long that is expected to take.
@@ -133,7 +134,7 @@ impl Engine {
             goes_on: false,
             is_held: node.marks().hold.is_some(),
             is_frozen: self.freeze.is_some() || node.marks().freeze.is_some(),
-            is_in_storm: self.losses.is_active() && !node.passes_storm,
+            storm: self.storm_view(node).map(|storm| storm.to_string()),
         };
         Outlook {
             set: Arc::clone(&self.set),

@@ -52,12 +52,15 @@ pub enum Role {
     Node,
 }
 
-/// The guard against one fault that makes a whole cluster reboot.
+/// The guard against one fault that makes a whole cluster, or all of a rack, reboot.
 ///
-/// When more than `share_percent` of all nodes, and at least `min`, lost the value that their cfg
-/// wants of `variable` within `window`, every disruptive step is held until enough of them have it
-/// again or an operator thaws. Losses that the engine's own steps bring about do not count.
-#[derive(Clone, Debug)]
+/// A storm is judged for all nodes together and, apart, for every failure domain: the nodes with the same
+/// value of a fact in `per`. It begins when within `window` more than `share_percent` of the nodes, and at
+/// least `min` of them, lost the value that their cfg wants of `variable`; only nodes that are wanted to
+/// have one count. Of a domain that is too small for `min`, more than half are enough, but never fewer
+/// than three. While it lasts every disruptive step on its nodes is held, until enough of them have the
+/// value again or an operator thaws. Losses that the engine's own steps bring about do not count.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Storm {
     /// The variable that is watched.
     pub variable: Path,
@@ -65,11 +68,18 @@ pub struct Storm {
     pub window: Duration,
     /// The share of the nodes above which it is a storm, in percent.
     pub share_percent: u32,
-    /// The number of nodes below which it never is.
+    /// The number of nodes below which it never is, but for small domains.
     pub min: usize,
     /// How long a node that lost the value is left alone, to see whether others follow: a storm has
     /// to be seen before its first victim is switched off.
     pub settle: Duration,
+    /// The facts of cfg whose values name failure domains, such as `location.rack`.
+    pub per: Vec<Path>,
+    /// How long a node that lost the value is left alone while others of a domain of its have lost it too
+    /// and it is known to have power: a fault between them and us is likelier than in each of them.
+    pub patience: Duration,
+    /// The value that says that a node has power; `None`: every node counts as if it had.
+    pub powered: Option<(Path, Arc<str>)>,
 }
 
 /// How many steps may be under way at a time, how close together they may begin, and how many nodes
@@ -167,6 +177,9 @@ impl Default for Storm {
             share_percent: 20,
             min: 5,
             settle: Duration::from_secs(10),
+            per: Vec::new(),
+            patience: Duration::from_secs(300),
+            powered: None,
         }
     }
 }

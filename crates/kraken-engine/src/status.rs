@@ -1,6 +1,6 @@
 //! What the engine does about a node, or why it does nothing: that is data too.
 
-use crate::{Expected, Mark};
+use crate::{Expected, LostWith, Mark, StormView};
 use kraken_model::{Millis, NodeId, Path};
 use kraken_plan::{Context, Obstacle};
 use serde::{Deserialize, Serialize};
@@ -87,10 +87,9 @@ pub enum Status {
     StormHold {
         /// The step that would be next.
         mutation: Arc<str>,
-        /// How many were lost.
-        lost: usize,
-        /// Of how many.
-        nodes: usize,
+        /// The storm.
+        #[serde(flatten)]
+        storm: StormView,
     },
     /// The node was just lost: a moment to see whether others follow.
     Settling {
@@ -98,6 +97,11 @@ pub enum Status {
         mutation: Arc<str>,
         /// How long.
         until: Millis,
+        /// When it was lost.
+        lost_at: Millis,
+        /// Others that were lost with it, if that is why it gets so long.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        with: Option<LostWith>,
     },
     /// The step has failed and is tried again later.
     BackOff {
@@ -316,18 +320,25 @@ impl fmt::Display for Sentence<'_> {
             Status::Unpermitted { mutation } => {
                 write!(f, "{mutation} is disruptive and waits for the parent's permission")
             }
-            Status::StormHold { mutation, lost, nodes } => write!(
+            Status::StormHold { mutation, storm } => write!(
                 f,
-                "{lost} of {nodes} nodes were lost at once, so {mutation} is held: look for a common cause, then thaw or release"
+                "{storm}: {mutation} is held, as every disruptive step there; look for a common cause, then thaw or release"
             ),
             Status::Resting { mutation, until } => write!(
                 f,
                 "{mutation} was done and did not last; it is taken again {}",
                 within(*until)
             ),
-            Status::Settling { mutation, until } => write!(
+            Status::Settling { mutation, until, with: None, .. } => write!(
                 f,
                 "was just lost; {mutation} follows {}, unless others are lost too",
+                within(*until)
+            ),
+            Status::Settling { mutation, until, lost_at, with: Some(with) } => write!(
+                f,
+                "was lost {} ago with {with}, and has power: most likely something between them and the server; \
+                 {mutation} follows {}, unless it is back",
+                For { since: *lost_at, now: self.now },
                 within(*until)
             ),
             Status::BackOff { mutation, until, failures, reason } => write!(

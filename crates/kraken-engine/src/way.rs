@@ -178,7 +178,7 @@ impl Walk<'_> {
         if present.map_or(self.outlook.is_frozen, |present| present.is_frozen) {
             return Some(format!("{name} is disruptive, and that is frozen: thaw to go on"));
         }
-        let is_in_storm = present.is_some_and(|present| present.is_in_storm);
-        is_in_storm.then(|| format!("{name} is disruptive, and too many nodes were lost at once"))
+        let storm = present.and_then(|present| present.storm.as_ref());
+        storm.map(|storm| format!("{name} is disruptive, and held: {storm}"))
     }
 }

@@ -1,16 +1,17 @@
 //! Who judges: from what went into the engine and sync and came out of them, and from what is
 //! really so. It shares no thought with them: none of their state is asked.
 
+use crate::cuts::Cuts;
 use crate::fleet::number;
 use crate::happening::Word;
 use crate::period::Period;
 use crate::quota::{Member, Quotas, is_available};
 use crate::strikes::Health;
 use crate::{Invariant, Violation};
-use kraken_engine::{DispatchId, Entry, Order, Output, Settings, What, permitted};
+use kraken_engine::{DispatchId, Domain, Entry, Order, Output, Settings, What, permitted};
 use kraken_model::{Change, Document, Millis, NodeId, Path, Side};
 use kraken_plan::{ModuleSet, MutationId};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,9 +21,6 @@ pub(crate) type Writers = fn(&Path) -> &'static [&'static str];
 /// The name under which the engine draws conclusions from silence, which every mutation with an
 /// `on_timeout` allows it to.
 const TIMEOUT: &str = "timeout";
-
-/// How long nodes that can be reached again may take to come back: the longest pause between two joins, and a join.
-const RETURN: Duration = Duration::from_secs(45);
 
 /// How long nodes may take to come back after a start of the parent.
 const ADOPTION: Duration = Duration::from_secs(240);
@@ -40,23 +38,10 @@ pub(crate) struct Checker {
     frozen: Option<Period>,
     quotas: Quotas,
     /// Nodes that were well when they were cut off, by the cut.
-    cuts: BTreeMap<usize, CutOff>,
-    /// Everything disruptive is held because of a storm.
-    is_storm: bool,
+    cuts: Cuts,
+    /// The storms that last.
+    storms: BTreeSet<Option<Domain>>,
     violation: Option<Violation>,
-}
-
-/// Nodes that were well when they were cut off together.
-struct CutOff {
-    nodes: BTreeSet<usize>,
-    /// When they could be reached again. They come back one after the other.
-    ended: Option<Millis>,
-}
-
-impl CutOff {
-    fn protects(&self, n: usize, now: Millis) -> bool {
-        self.nodes.contains(&n) && self.ended.is_none_or(|ended| now.since(ended) < RETURN)
-    }
 }
 
 /// What is known of a node from outside.
@@ -162,8 +147,8 @@ impl Checker {
             started_at: Millis(0),
             is_loading: false,
             frozen: None,
-            cuts: BTreeMap::new(),
-            is_storm: false,
+            cuts: Cuts::default(),
+            storms: BTreeSet::new(),
             violation: None,
         }
     }
@@ -182,8 +167,8 @@ impl Checker {
     pub(crate) fn parent_starts(&mut self, now: Millis, epoch: u64, adopted: &[usize]) {
         (self.epoch, self.started_at) = (epoch, now);
         self.is_loading = true;
-        self.is_storm = false;
-        self.cuts.retain(|_, cut| cut.ended.is_none());
+        self.storms.clear();
+        self.cuts.parent_starts();
         self.quotas = Quotas::new(self.settings.limits.clone());
         for known in &mut self.nodes {
             (known.cfg, known.dsc, known.kept) = Default::default();
@@ -232,17 +217,18 @@ impl Checker {
             Word::Hold(n, lasts) => said(&mut self.nodes[n].held, lasts),
             Word::Release(n) => {
                 self.nodes[n].held = None;
-                for cut in self.cuts.values_mut() {
-                    cut.nodes.remove(&n);
-                }
+                self.cuts.forgive(Some(n));
             }
             Word::Freeze(None, lasts) => said(&mut self.frozen, lasts),
             Word::Freeze(Some(n), lasts) => said(&mut self.nodes[n].frozen, lasts),
             Word::Thaw(None) => {
                 self.frozen = None;
-                self.cuts.clear();
+                self.cuts.forgive(None);
             }
-            Word::Thaw(Some(n)) => self.nodes[n].frozen = None,
+            Word::Thaw(Some(n)) => {
+                self.nodes[n].frozen = None;
+                self.cuts.forgive(Some(n));
+            }
             Word::Busy(n, lasts) => said(&mut self.nodes[n].busy, lasts),
             Word::Free(n) => self.nodes[n].busy = None,
             Word::Retry(_) | Word::Want(..) => {}
@@ -267,20 +253,14 @@ impl Checker {
             known.cfg.text(variable).is_some()
                 && known.cfg.text(variable) == known.dsc.text(variable)
         };
-        let well: BTreeSet<usize> = well.into_iter().filter(is_known_well).collect();
-        let is_storm = well.len() >= storm.min
-            && well.len() * 100 > self.nodes.len() * storm.share_percent as usize;
-        if is_storm {
-            self.cuts.insert(cut, CutOff { nodes: well, ended: None });
-        }
+        let well: Vec<usize> = well.into_iter().filter(is_known_well).collect();
+        let all = self.nodes.iter().map(|known| &known.cfg);
+        self.cuts.begin(cut, &well, all, storm);
     }
 
-    /// Nodes that were cut off can be reached again. While that counts as a storm, they get time to come back.
+    /// Nodes that were cut off can be reached again.
     pub(crate) fn rejoined(&mut self, now: Millis, cut: usize) {
-        match self.cuts.get_mut(&cut) {
-            Some(cut) if self.is_storm => cut.ended = Some(now),
-            _ => drop(self.cuts.remove(&cut)),
-        }
+        self.cuts.end(cut, now, !self.storms.is_empty());
     }
 
     /// Somebody looked, and says what was seen.
@@ -307,9 +287,11 @@ impl Checker {
                     self.nodes[number(&id.node)].interrupted.insert(id.attempt);
                 }
                 Output::Journal(entry) => {
-                    match entry.what {
-                        What::StormHold { .. } => self.is_storm = true,
-                        What::StormOver { .. } => self.is_storm = false,
+                    match &entry.what {
+                        What::StormHold { domain, .. } => {
+                            self.storms.insert(domain.clone());
+                        }
+                        What::StormOver { domain, .. } => drop(self.storms.remove(domain)),
                         _ => {}
                     }
                     let n = entry.node.as_ref().map(number);
@@ -441,7 +423,7 @@ impl Checker {
         let stale = fresh.find(|(bit, path)| {
             known.dsc.get(path.as_str()).is_some() && known.observed & 1 << bit == 0
         });
-        let is_cut_off = self.cuts.values().any(|cut| cut.protects(n, now));
+        let cut_off = self.cuts.protects(n, now).filter(|_| health.is_as_wanted);
         let counts = |said: Option<Period>| said.is_some_and(|said| said.counts(now));
         let wrong = if let Some((_, path)) = stale {
             let what = format!("and {path} was not seen since the parent started");
@@ -455,11 +437,10 @@ impl Checker {
         } else if known.is_adopted && health.is_as_wanted {
             let what = "and it runs as it should, since before the parent started".to_owned();
             Some((Invariant::Adopted, what))
-        } else if is_cut_off && health.is_as_wanted {
-            let what = "and it only was cut off, with many others".to_owned();
-            Some((Invariant::Storm, what))
         } else {
-            None
+            cut_off.map(|invariant| {
+                (invariant, "and it only was cut off, with many others".to_owned())
+            })
         };
         if let Some((invariant, what)) = wrong {
             self.blame(invariant, now, n, format!("is ordered {name}, {what}"));

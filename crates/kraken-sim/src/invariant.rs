@@ -22,6 +22,8 @@ pub enum Invariant {
     Adopted,
     /// Nodes that run as they should and are cut off, many at once, are not disrupted for that.
     Storm,
+    /// The same of nodes of one failure domain, such as a rack.
+    Domain,
     /// A write that was acknowledged is there after any crash.
     CfgKept,
     /// Once faults have stopped every node becomes what its cfg wants, within a bound.

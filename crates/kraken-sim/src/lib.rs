@@ -27,6 +27,7 @@ mod application;
 mod brain;
 mod checker;
 mod comparison;
+mod cuts;
 mod desk;
 mod disk;
 mod field;

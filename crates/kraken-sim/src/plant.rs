@@ -36,6 +36,8 @@ pub enum Bug {
     BusyIgnored,
     /// However many nodes are lost at once, each is rebooted.
     StormGuardOff,
+    /// However many nodes of a rack are lost at once, each is rebooted.
+    DomainsIgnored,
     /// Answers to an earlier run of the parent count.
     StaleEpochAccepted,
     /// What a node said is applied again, behind what it said since.
@@ -62,7 +64,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::AdoptionGuardOff,
         Self::FreshnessOff,
         Self::LimitOffByOne,
@@ -75,6 +77,7 @@ impl Bug {
         Self::FreezeIgnored,
         Self::BusyIgnored,
         Self::StormGuardOff,
+        Self::DomainsIgnored,
         Self::StaleEpochAccepted,
         Self::DeltaTwice,
         Self::ReplayTaken,
@@ -102,7 +105,11 @@ impl Bug {
                 }
             }
             Self::ShareIgnored => settings.limits.retain(|limit| limit.unavailable.is_none()),
-            Self::StormGuardOff => settings.storm.min = usize::MAX,
+            Self::StormGuardOff => {
+                settings.storm.min = usize::MAX;
+                settings.storm.per.clear();
+            }
+            Self::DomainsIgnored => settings.storm.per.clear(),
             _ => {}
         }
     }

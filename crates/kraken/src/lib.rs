@@ -37,12 +37,13 @@ pub use clock::Clock;
 pub use health::{Health, ModuleState, ModuleStatus, Pauses};
 pub use journal::Event;
 pub use keeper::Keeper;
-pub use kraken_engine::{Availability, FoundRunning, Group, Limit, Scope, Share, permitted};
+pub use kraken_engine::{Availability, Domain, FoundRunning, Group, Limit, Scope, Share};
 pub use kraken_engine::{
     Cause, Command, Entry, Explanation, Failure, Mark, MarkKind, Marks, Settings, Storm, Terms,
     What,
 };
 pub use kraken_engine::{LimitWait, NodePlan, Outlook, Plan, PlanSummary, PlannedStep, Summary};
+pub use kraken_engine::{StormView, permitted};
 pub use module::{Context, Discovery, Module, Order};
 pub use past::{Past, PastError, Then};
 pub use runtime::{Kraken, KrakenError, Options, Tasks};

@@ -77,8 +77,8 @@ pub fn cluster_name(text: &str) -> Option<String> {
 
 fn build(root: &Node, context: &Context<'_>, report: &mut Report) -> Option<Cluster> {
     const KEYS: &[&str] = &[
-        "cluster", "network", "images", "limits", "timing", "journal", "defaults", "groups",
-        "nodes",
+        "cluster", "network", "images", "limits", "storm", "timing", "journal", "defaults",
+        "groups", "nodes",
     ];
     report.known(root, "the cluster file", KEYS);
     let name: Option<NodeId> = report.value(
@@ -101,6 +101,7 @@ fn build(root: &Node, context: &Context<'_>, report: &mut Report) -> Option<Clus
     let timing = sections::timing(root, report);
     let journal = crate::journal::journal(root, report);
     let registry = context.registry;
+    let storm = crate::storm::storm(root, registry, &timing, report);
     let empty = Layer::default();
     let defaults =
         root.get("defaults").map(|n| Layer::read(n, "defaults", &[], registry, &images, report));
@@ -166,7 +167,7 @@ fn build(root: &Node, context: &Context<'_>, report: &mut Report) -> Option<Clus
     }
     let names = Names { groups: &groups, nodes: &nodes, registry, steps: context.steps };
     let limits = limits(root, &names, report);
-    let settings = Settings { network: network?, limits, timing, journal };
+    let settings = Settings { network: network?, limits, storm, timing, journal };
     Some(Cluster { name: name?.to_string(), settings, nodes, groups })
 }
 

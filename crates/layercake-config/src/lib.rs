@@ -16,6 +16,7 @@ mod journal;
 mod limits;
 mod machine;
 mod sections;
+mod storm;
 mod template;
 
 pub use build::{Cluster, Context, cluster_name, parse};
@@ -23,3 +24,4 @@ pub use journal::Journal;
 pub use kraken_yaml::Diagnostic;
 pub use limits::{Limits, Portion, StepLimit, Steps, UnavailableLimit, Where};
 pub use sections::{DEFAULT_HTTP_PORT, ImageFacts, ImageLookup, Network, Settings};
+pub use storm::Storm;

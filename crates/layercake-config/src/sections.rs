@@ -2,6 +2,7 @@
 
 use crate::journal::Journal;
 use crate::limits::Limits;
+use crate::storm::Storm;
 use kraken_yaml::{Data, Node, Pos, Report};
 use layercake_schema::{Contradiction, Timing, format_duration, parse_duration};
 use std::collections::BTreeMap;
@@ -65,6 +66,8 @@ pub struct Settings {
     pub network: Network,
     /// How much may happen at once.
     pub limits: Limits,
+    /// When nodes that fall silent together are left alone.
+    pub storm: Storm,
     /// How long everything may take.
     pub timing: Timing,
     /// How much is remembered of what happened.

@@ -100,7 +100,8 @@ impl App {
     pub(crate) async fn notes(&self, cluster: &Cluster) -> Result<Vec<String>, Problem> {
         let needed = self.confirmation(cluster).await?;
         let running = self.running().map(|parent| parent.notes(cluster)).unwrap_or_default();
-        Ok(needed.lines().chain(running).collect())
+        let unused = crate::limits::unused_domains(cluster);
+        Ok(needed.lines().chain(running).chain(unused).collect())
     }
 
     /// Refuses what needs a person's word and does not have it. Whoever asks holds the lock under which

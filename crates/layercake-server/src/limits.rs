@@ -1,9 +1,10 @@
-//! What the cluster file says of limits, as the engine takes it.
+//! What the cluster file says of limits and storms, as the engine takes it.
 
 use crate::world::Pace;
-use kraken::{Group, Limit, Scope, Share};
-use kraken_model::NodeSet;
+use kraken::{Group, Limit, Scope, Share, Storm};
+use kraken_model::{NodeSet, Path};
 use layercake_config::{Cluster, Portion, Steps, Where};
+use layercake_schema::{Timing, phys_state};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +34,40 @@ pub(crate) fn limits(cluster: &Cluster, pace: Pace) -> Vec<Limit> {
         about(share, &limit.nodes, &cluster.groups)
     });
     steps.chain(shares).collect()
+}
+
+/// The storm guard of a cluster.
+pub(crate) fn storm(cluster: &Cluster, pace: Pace) -> Storm {
+    guard(&cluster.settings.storm, &cluster.settings.timing, pace)
+}
+
+fn guard(said: &layercake_config::Storm, timing: &Timing, pace: Pace) -> Storm {
+    let usual = Storm::default();
+    Storm {
+        share_percent: said.share,
+        min: said.at_least as usize,
+        window: pace.patient(said.window),
+        patience: pace.patient(said.patience),
+        // Nodes that are lost together are found silent one by one, as their hellos would have come.
+        settle: pace.patient(usual.settle.max(timing.hello * 3)),
+        per: said.per.clone(),
+        powered: Some((Path::known(phys_state::PATH), phys_state::POWER_ON.into())),
+        ..usual
+    }
+}
+
+/// The storm guard that a cluster file asks for, in words.
+pub(crate) fn storm_words(said: &layercake_config::Storm) -> String {
+    format!("storm guard: {}", guard(said, &Timing::default(), Pace::REAL))
+}
+
+/// What of the storm guard guards nobody, for a person.
+pub(crate) fn unused_domains(cluster: &Cluster) -> Option<String> {
+    let unused = cluster.settings.storm.unused(&cluster.nodes);
+    let names: Vec<String> = unused.iter().map(ToString::to_string).collect();
+    let names = names.join(" and ");
+    (!names.is_empty())
+        .then(|| format!("storm.per: no node has {names}, so no failure domain comes of it"))
 }
 
 fn about(limit: Limit, nodes: &Where, groups: &BTreeMap<String, NodeSet>) -> Limit {

@@ -1,12 +1,12 @@
 //! Everything that runs for the machines of a cluster.
 
 use crate::api::Problem;
-use crate::limits::limits;
+use crate::limits::{limits, storm};
 use crate::logs::Logs;
 use crate::server::Declared;
 use crate::told::Told;
 use crate::world::{Machines, Pace, World, WorldError};
-use kraken::{Availability, FoundRunning, Keeper, Kraken, KrakenError, Options, Settings, Storm};
+use kraken::{Availability, FoundRunning, Keeper, Kraken, KrakenError, Options, Settings};
 use kraken::{SyncOptions, Tasks};
 use kraken_model::Path as Address;
 use kraken_modules::{Modules, Running};
@@ -210,9 +210,6 @@ fn journal_bounds(settings: &ClusterSettings) -> Bounds {
 
 /// How the engine behaves: what the cluster file says of limits, and the rest as it comes.
 fn engine_settings(cluster: &Cluster, pace: Pace) -> Settings {
-    let storm = Storm::default();
-    // Nodes that are lost together are found silent one by one, as their hellos would have come.
-    let settle = pace.here(storm.settle.max(cluster.settings.timing.hello * 3));
     // An image that is to be changed serves until then.
     let to_be_changed = (Address::known(image_state::PATH), image_state::UPDATE.into());
     let usual = Settings::default();
@@ -224,7 +221,7 @@ fn engine_settings(cluster: &Cluster, pace: Pace) -> Settings {
         kinds: ["platform", "arch"].map(Address::known).into(),
         fresh,
         found_running: Some(found_running(&cluster.settings.timing, pace)),
-        storm: Storm { settle, window: pace.here(storm.window), ..storm },
+        storm: storm(cluster, pace),
         availability: Availability { as_good: vec![to_be_changed], ..usual.availability.clone() },
         ..usual
     }

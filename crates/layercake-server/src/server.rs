@@ -3,7 +3,7 @@
 use crate::api::{self, Applied, ChangedLimits, Problem, between, made};
 use crate::consent::{Consent, at_start};
 use crate::hardware::Hardware;
-use crate::limits::limits;
+use crate::limits::{limits, storm, storm_words, unused_domains};
 use crate::listen::{ListenError, Listeners};
 use crate::parent::{Parent, ParentError, Setup};
 use crate::world::{Pace, World};
@@ -148,6 +148,8 @@ struct InFile {
     unattended: BTreeSet<NodeId>,
     /// The limits that hold.
     limits: Vec<Limit>,
+    /// The storm guard that counts.
+    storm: layercake_config::Storm,
 }
 
 impl InFile {
@@ -158,7 +160,7 @@ impl InFile {
             |cfg: &Document| cfg.text(service.as_str()) == Some(service_state::STOPPED);
         let stopped = cluster.nodes.iter().filter(|(_, cfg)| is_stopped(cfg));
         let unattended = stopped.map(|(node, _)| node.clone()).collect();
-        Self { groups: cluster.groups, unattended, limits }
+        Self { groups: cluster.groups, unattended, limits, storm: cluster.settings.storm }
     }
 }
 
@@ -354,15 +356,22 @@ impl App {
 
     /// What a person should know about applying a cluster, besides what changes of nodes.
     fn applied(&self, cluster: &Cluster) -> Applied {
-        let notes = self.parent.get().map(|parent| parent.notes(cluster)).unwrap_or_default();
+        let mut notes = self.parent.get().map(|p| p.notes(cluster)).unwrap_or_default();
+        notes.extend(unused_domains(cluster));
         let limits = self.changed_limits(cluster);
         Applied { dry_run: false, revision: 0, nodes: Vec::new(), limits, notes }
     }
 
-    /// What applying a cluster would change of the limits.
+    /// What applying a cluster would change of the limits, and of the storm guard.
     pub(crate) fn changed_limits(&self, cluster: &Cluster) -> ChangedLimits {
         let file = self.file.read().unwrap_or_else(PoisonError::into_inner);
-        ChangedLimits::between(&file.limits, &limits(cluster, self.pace()))
+        let mut changed = ChangedLimits::between(&file.limits, &limits(cluster, self.pace()));
+        let storm = &cluster.settings.storm;
+        if file.storm != *storm {
+            changed.go.push(storm_words(&file.storm));
+            changed.come.push(storm_words(storm));
+        }
+        changed
     }
 
     /// Makes a cluster what counts: its cfg, its limits and its file at once, or nothing of it. Where a revision is
@@ -379,6 +388,7 @@ impl App {
         let change = CfgChange {
             at: revision,
             limits: Some(limits(&cluster, self.pace())),
+            storm: Some(storm(&cluster, self.pace())),
             values: vec![kept.as_value()],
             ..CfgChange::whole(&cluster.nodes)
         };

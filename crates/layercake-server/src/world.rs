@@ -164,6 +164,11 @@ impl Pace {
         here.mul_f64(self.0)
     }
 
+    /// The same, with as much time at the least as steps have here.
+    pub(crate) fn patient(self, there: Duration) -> Duration {
+        self.here(there).max(LEAST.min(there))
+    }
+
     /// A mutation of the machines, as the engine has to plan with it.
     pub(crate) fn apply(self, mutation: &mut Mutation) {
         if self == Self::REAL {

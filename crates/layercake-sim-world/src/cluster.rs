@@ -54,6 +54,9 @@ limits:
     - {{ of: disruptive, per: location.rack, at_once: 4 }}
   unavailable: [{{ at_most: 25% }}]
 
+# A switch or a power unit that fails must not get a whole rack power-cycled.
+storm: {{ share: 20%, at_least: 5, window: 60s, per: [location.rack] }}
+
 timing: {{ hello: {hello} }}
 
 defaults:

@@ -284,6 +284,8 @@ impl Application for Layercake {
         let mut settings = Settings::new(epoch, Role::Parent);
         // As the server has it.
         settings.storm.settle = settings.storm.settle.max(self.timing.hello * 3);
+        settings.storm.per = vec![Path::known("location.rack")];
+        settings.storm.powered = Some((Path::known(phys_state::PATH), phys_state::POWER_ON.into()));
         settings.fresh.push(Path::known(image_state::PATH));
         let to_be_changed = (Path::known(image_state::PATH), image_state::UPDATE.into());
         settings.availability.as_good.push(to_be_changed);

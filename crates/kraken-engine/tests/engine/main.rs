@@ -3,6 +3,7 @@
 
 mod adoption;
 mod bounds;
+mod domains;
 mod doubt;
 mod failures;
 mod found_running;

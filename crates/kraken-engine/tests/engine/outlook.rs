@@ -180,7 +180,8 @@ fn nothing_disruptive_is_planned_in_a_storm() {
     }
     let plan = plan(&bench, &all(&off()), &[]);
     let stops = plan.nodes[0].stops.as_deref();
-    assert_eq!(stops, Some("power.recover is disruptive, and too many nodes were lost at once"));
+    let held = "power.recover is disruptive, and held: 4 of 4 nodes silent since ";
+    assert!(stops.is_some_and(|stops| stops.starts_with(held)), "{stops:?}");
     assert_eq!(plan.summary.disrupted, 0);
 }
 

@@ -258,7 +258,7 @@ fn nodes_that_were_lost() {
         &mut bench,
         "n1",
         &[
-            "n1: 3 of 3 nodes were lost at once, so power.recover is held: look for a common cause, then thaw or release",
+            "n1: 3 of 3 nodes silent since 1970-01-01T00:16:40Z: power.recover is held, as every disruptive step there; look for a common cause, then thaw or release",
             "  like this for 5 min",
             "  should be: image_state = ACTIVE (is UNKNOWN), phys_state = ON (is HANG), run_state = SYNC (is UNKNOWN)",
             "  next power.recover by its parent (phys_state: HANG -> OFF, disruptive), takes 3.0 s",

@@ -3,7 +3,7 @@
 
 use super::Engineer;
 use crate::runtime::KrakenError;
-use kraken_engine::{Entry, Input, Limit, What};
+use kraken_engine::{Entry, Input, Limit, Storm, What};
 use kraken_model::{Document, NodeId, Patch, diff};
 use kraken_store::{CfgWrite, ValueWrite};
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +21,8 @@ pub struct CfgChange {
     pub at: Option<u64>,
     /// The limits that hold from then on; `None`: those that hold already.
     pub limits: Option<Vec<Limit>>,
+    /// The storm guard that counts from then on; `None`: the one that counts already. Storms that last go on.
+    pub storm: Option<Storm>,
     /// Values of the store that are written in the same transaction.
     pub values: Vec<ValueWrite>,
 }
@@ -86,13 +88,17 @@ impl Engineer {
         }
         let nodes = self.evaluate(&change);
         let limits = change.limits.filter(|limits| *limits != self.engine.limits());
-        if nodes.is_empty() && limits.is_none() && change.values.is_empty() {
+        let storm = change.storm.filter(|storm| storm != self.engine.storm_guard());
+        let has_rules = limits.is_some() || storm.is_some();
+        if nodes.is_empty() && !has_rules && change.values.is_empty() {
             return Ok(Configured { revision: self.revision, nodes });
         }
         let at = self.clock.now();
         let entry = |node, what| Entry { at, node, what, by: Arc::clone(&by), cause: None };
         let mut entries: Vec<Entry> =
             limits.iter().map(|limits| entry(None, super::told_limits(limits))).collect();
+        let guard = storm.iter().map(|storm| storm.to_string().into());
+        entries.extend(guard.map(|guard| entry(None, What::StormGuard { guard })));
         entries.extend(nodes.iter().map(|node| entry(Some(node.node.clone()), node.what())));
         let write = |n: &Reconfigured| CfgWrite { node: n.node.clone(), doc: n.after.clone() };
         let cfg = nodes.iter().map(write).collect();
@@ -103,6 +109,9 @@ impl Engineer {
         self.has_news = true;
         if let Some(limits) = limits {
             self.step(Input::Limits(limits)).await;
+        }
+        if let Some(storm) = storm {
+            self.step(Input::Storm(storm)).await;
         }
         self.is_journalled = true;
         for Reconfigured { node, after, .. } in &nodes {

@@ -178,8 +178,9 @@ pub(super) async fn command(
         return Ok(Json(Commanded { nodes: Vec::new(), text }));
     };
     let nodes = select::some(&app, nodes)?;
-    // A release lets lost nodes through a storm hold, also those that nobody holds.
-    let ends_more = verb == Verb::Release && kraken.summary().await?.storm;
+    // A release or a thaw lets lost nodes through a storm hold, also those that nobody holds.
+    let passes_storms = matches!(verb, Verb::Release | Verb::Thaw);
+    let ends_more = passes_storms && kraken.summary().await?.storm;
     let text = told(kraken, (verb, ends_more), &nodes, &terms);
     let text = text + &waits(&app, kraken, verb, &nodes, verb.ended_by());
     let commands = nodes.iter().cloned().map(|node| verb.command(node, terms.clone()));
@@ -244,7 +245,9 @@ async fn thawed(kraken: &Kraken) -> Result<String, Problem> {
             let what = if is_frozen { "thawed, and the storm hold" } else { "the storm hold" };
             let nodes = if lost == 1 { "node that was" } else { "nodes that were" };
             let are = if lost == 1 { "is" } else { "are" };
-            format!("{what} is ended: the {lost} {nodes} lost {are} brought back now")
+            let all: Vec<String> = summary.storms.iter().map(ToString::to_string).collect();
+            let all = all.join("; ");
+            format!("{what} is ended ({all}): the {lost} {nodes} lost {are} brought back now")
         }
     })
 }

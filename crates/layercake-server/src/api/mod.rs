@@ -38,7 +38,7 @@ pub use kraken::chain;
 pub use kraken::{
     Cause, Entry, Event, Mark, MarkKind, Marks, ModuleState, ModuleStatus, Terms, What,
 };
-pub use kraken::{NodePlan, Plan, PlanSummary};
+pub use kraken::{Domain, NodePlan, Plan, PlanSummary, StormView};
 pub use kraken_model::Change;
 pub use kraken_plan::Graph;
 pub use layercake_image::ImageInfo;

@@ -31,6 +31,7 @@ pub(super) async fn get(State(app): State<Arc<App>>) -> Result<Json<Value>, Prob
         "standing": summary.by_status,
         "lost": summary.lost,
         "storm_hold": summary.storm,
+        "storms": summary.storms,
         "freeze": parent.kraken.views().freeze(),
         "boot": counters.boot,
         "images": counters.images,

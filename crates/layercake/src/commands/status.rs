@@ -5,7 +5,7 @@ use super::nodes::flatten;
 use crate::args::Output;
 use crate::client::Client;
 use crate::show;
-use layercake_server::api::Mark;
+use layercake_server::api::{Mark, StormView};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -50,11 +50,11 @@ fn words(status: &Value) -> String {
 fn stops(status: &Value) -> Vec<String> {
     let freeze = Mark::deserialize(&status["freeze"]).ok();
     let frozen = freeze.map(|mark| format!("frozen by {mark}: no disruptive step; layercake thaw"));
-    let lost = &status["lost"];
-    let storm = status["storm_hold"] == true;
-    let storm = storm.then(|| {
+    let storms = status["storms"].as_array().into_iter().flatten();
+    let storms = storms.filter_map(|storm| StormView::deserialize(storm).ok()).map(|storm| {
+        let place = if storm.domain.is_some() { "there" } else { "anywhere" };
         format!(
-            "storm: {lost} nodes were lost at once, and every disruptive step waits until most are back; \
+            "storm: {storm}: no disruptive step {place} until most are back; \
              layercake thaw does not wait for them"
         )
     });
@@ -69,7 +69,7 @@ fn stops(status: &Value) -> Vec<String> {
              layercake get nodes phys_state=PHYS_FOUND lists them, layercake take-over boots them"
         )
     });
-    frozen.into_iter().chain(storm).chain(found).chain(given_up).collect()
+    frozen.into_iter().chain(storms).chain(found).chain(given_up).collect()
 }
 
 /// Counts, the greatest first.
@@ -126,12 +126,15 @@ mod tests {
         let status = json!({
             "version": "1", "cluster": "lab", "nodes": 9, "converged": 1, "lost": 7,
             "states": {}, "standing": {"quarantined": 1, "found_running": 2}, "storm_hold": true,
+            "storms": [{"domain": {"per": "location.rack", "value": "r2"}, "lost": 7, "nodes": 8,
+                        "lost_since": 1_795_615_500_000_u64}],
             "freeze": {"by": "anna", "why": "power works"}, "news": ["no seed for 52:54:00:00:00:01"],
         });
         let said = words(&status);
         let lines: Vec<&str> = said.lines().collect();
         assert_eq!(lines[1], "frozen by anna (power works): no disruptive step; layercake thaw");
-        assert!(lines[2].starts_with("storm: 7 nodes were lost at once"), "{said}");
+        let storm = "storm: rack r2: 7 of 8 nodes silent since 2026-11-25T14:05:00Z: no disruptive step there";
+        assert!(lines[2].starts_with(storm), "{said}");
         assert!(lines[3].starts_with("2 found running and not heard"), "{said}");
         assert!(lines[4].starts_with("1 given up: "), "{said}");
         assert_eq!(lines.last(), Some(&"news: no seed for 52:54:00:00:00:01"));

@@ -1,7 +1,7 @@
 //! Events in words.
 
 use crate::show;
-use layercake_server::api::{Cause, Change, Entry, What};
+use layercake_server::api::{Cause, Change, Domain, Entry, What};
 use std::sync::Arc;
 
 /// What happened, in one line.
@@ -59,13 +59,21 @@ pub(crate) fn words(entry: &Entry) -> String {
         What::TakenOver => format!("to be taken over, whatever runs there ({by})"),
         What::Quarantined { reason } => format!("given up until somebody helps: {reason}"),
         What::NoWay { reason } => format!("no way: {reason}"),
-        What::StormHold { lost, nodes } => {
-            format!("{lost} of {nodes} nodes lost at once: every disruptive step is held")
+        What::StormHold { lost, nodes, domain } => format!(
+            "{}{lost} of {nodes} nodes lost at once: every disruptive step {} is held",
+            of(domain),
+            if domain.is_some() { "there" } else { "everywhere" }
+        ),
+        What::StormOver { lost, nodes, domain } => {
+            format!("{}{lost} of {nodes} nodes lost: disruptive steps go on", of(domain))
         }
-        What::StormOver { lost, nodes } => {
-            format!("{lost} of {nodes} nodes lost: disruptive steps go on")
-        }
+        What::StormGuard { guard } => format!("another storm guard ({by}): {guard}"),
     }
+}
+
+/// The failure domain that something is about, if it is not about all nodes.
+fn of(domain: &Option<Domain>) -> String {
+    domain.as_ref().map(|domain| format!("{domain}: ")).unwrap_or_default()
 }
 
 /// What a command printed, in one line.
