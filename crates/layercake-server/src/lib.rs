@@ -9,6 +9,7 @@
 
 pub mod api;
 mod consent;
+mod fit;
 mod hardware;
 mod images;
 mod limits;

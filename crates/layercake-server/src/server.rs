@@ -325,10 +325,12 @@ impl App {
 
     /// A cluster file, checked.
     pub(crate) fn checked(&self, kept: &Kept) -> Result<Cluster, Problem> {
-        self.read_cluster(kept).map_err(|wrong| {
+        let cluster = self.read_cluster(kept).map_err(|wrong| {
             let detail = format!("{}, nothing was changed", counted(wrong.len(), "error"));
             unprocessable("cluster file rejected", &detail, &wrong)
-        })
+        })?;
+        self.fits(&cluster)?;
+        Ok(cluster)
     }
 
     /// Reads the modules out of process again, and goes over to them. Nothing changes unless all of them are

@@ -7,7 +7,9 @@ use kraken_model::{Change, Document, Path, Registry};
 use kraken_plan::service::{SERVICE as SERVICE_MODULE, STOPPED};
 use kraken_plan::{Effect, Foresight, ModuleSet, Mutation};
 use kraken_sim::{Alarm, Application, Blow, Cadence, Deeds, NODES_PER_RACK, Side, Task, Wish};
-use layercake_schema::{Timing, boot_state, claim, image_state, module, phys_state, run_state};
+use layercake_schema::{
+    ARCHITECTURES, Timing, boot_state, claim, image_state, module, phys_state, run_state,
+};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -237,7 +239,13 @@ impl Layercake {
         if machine.stage != Stage::Up || !self.is_served() {
             return;
         }
-        let found = [("layer0.kernel", "simulated"), ("layer0.version", env!("CARGO_PKG_VERSION"))];
+        // It is what it is said to be.
+        let arch = machine.cfg.text("arch").unwrap_or(ARCHITECTURES[0]);
+        let found = [
+            ("layer0.kernel", "simulated"),
+            ("layer0.version", env!("CARGO_PKG_VERSION")),
+            ("arch", arch),
+        ];
         let found = found.map(|(path, value)| set(path, value)).into();
         deeds.find(Side::Node, found, &self.names.image);
     }

@@ -11,6 +11,7 @@
 //! Pure: no clock, no socket, no file.
 
 mod address;
+mod architecture;
 mod boot;
 mod claims;
 mod image;
@@ -21,6 +22,7 @@ mod power;
 mod refusal;
 
 pub use address::{InterfaceAddress, InvalidAddress, InvalidGateway, Network, check_name_server};
+pub use architecture::{Foreign, foreign_images};
 pub use boot::{
     BootMachine, CommandLine, DEFAULT_COMMAND_LINE, InvalidCommandLine, MAX_COMMAND_LINE_BYTES,
     boot_interface, boot_machine,

@@ -1,6 +1,6 @@
 //! Everything of a node's cfg that some module cannot use.
 
-use crate::{boot_machine, image, interfaces, power};
+use crate::{architecture, boot_machine, image, interfaces, power};
 use kraken_model::{Document, NodeId, Value};
 use std::fmt;
 
@@ -51,6 +51,7 @@ pub fn refusals(node: &NodeId, cfg: &Document) -> Vec<Refusal> {
     for name in cfg.names("images") {
         found.extend(image(cfg, name).err().into_iter().flatten());
     }
+    found.extend(architecture::refusals(cfg));
     found.extend(too_large(cfg));
     // The interface that a node boots from is one of its interfaces.
     let mut told: Vec<Refusal> = Vec::new();

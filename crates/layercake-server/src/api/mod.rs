@@ -16,6 +16,7 @@ mod modules;
 mod nodes;
 mod plan;
 mod problem;
+mod reasons;
 mod select;
 mod silence;
 mod status;

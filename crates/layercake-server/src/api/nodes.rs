@@ -1,12 +1,13 @@
 //! What nodes are, and what is done about them.
 
+use super::reasons::reasons;
 use super::{Problem, select, silence, times};
 use crate::server::App;
 use axum::Json;
 use axum::extract::{Query, State};
 use kraken::{Explanation, Mark, Marks, View};
-use kraken_model::{Document, Millis, NodeId, NodeSet, Path, Registry};
-use layercake_schema::{claim, is_last_known, known_and_last_known, phys_state};
+use kraken_model::{Document, Millis, NodeId, NodeSet, Registry};
+use layercake_schema::{claim, known_and_last_known, phys_state};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -96,10 +97,6 @@ fn marks(view: &View, freeze: Option<&Mark>) -> Marks {
     marks
 }
 
-fn is_reason(path: &Path) -> bool {
-    matches!(path.as_str(), "image_reason" | "power.reason" | "layer0.last_panic")
-}
-
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     Query(query): Query<Asked>,
@@ -164,14 +161,13 @@ pub(super) async fn explain(
         let detail = "explain tells of now: leave `at` out, and see what was done with history";
         return Err(Problem::bad_request("no time belongs here", detail));
     }
+    let now = app.kraken()?.clock().now();
     let mut explained = Vec::new();
     for (name, view) in asked(&app, &query)? {
         let explanation: Explanation = app.kraken()?.explain(&name).await?;
         let mut text = explanation.to_string();
-        // What those who tried say of it, in their own words.
-        for (path, reason) in view.dsc.iter().filter(|(path, _)| is_reason(path)) {
-            let when = if is_last_known(&view.dsc, path) { " when it was last heard" } else { "" };
-            text.push_str(&format!("\n  {path}{when}: {reason}"));
+        for reason in reasons(&view.dsc, now) {
+            text.push_str(&format!("\n  {reason}"));
         }
         if let Some(way_out) = found_running(&name, &view.dsc) {
             text.push_str(&way_out);
