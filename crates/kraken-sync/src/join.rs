@@ -81,15 +81,24 @@ pub enum JoinReply {
     Welcome(Box<Welcome>),
     /// Not let in.
     Refused {
-        /// What the peer is told: [`REFUSED`], or that the versions differ.
+        /// What the peer is told: [`REFUSED`], [`AWAY`], or that the versions differ.
         reason: String,
     },
 }
+
+/// What a node is told that has a valid proof and is not in the cluster now: it may be taken back, so it asks again.
+pub const AWAY: &str = "this node is not in the cluster at present; it may come back, so ask again";
 
 /// All that a refused peer is told: a better reason would help whoever tries tokens.
 pub const REFUSED: &str = "refused";
 
 impl JoinReply {
+    /// The answer to a node that is not in the cluster at present.
+    #[must_use]
+    pub fn away() -> Self {
+        Self::Refused { reason: AWAY.to_owned() }
+    }
+
     /// The answer to whoever has no valid proof.
     #[must_use]
     pub fn refused() -> Self {

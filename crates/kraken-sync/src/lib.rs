@@ -71,8 +71,8 @@ pub use child::{Child, ChildCounters, ChildInput, ChildOutput, LEAVE_PATIENCE};
 pub use frame::{Malformed, fuzz_frames};
 pub use fuzz::fuzz_datagram;
 pub use join::{
-    JOIN_VERSION, JoinError, JoinReply, JoinRequest, MAX_BOOT_ID_BYTES, MAX_JOIN_BYTES, Proof,
-    REFUSED, Revisions, Welcome, fuzz_join, is_boot_id, message_len,
+    AWAY, JOIN_VERSION, JoinError, JoinReply, JoinRequest, MAX_BOOT_ID_BYTES, MAX_JOIN_BYTES,
+    Proof, REFUSED, Revisions, Welcome, fuzz_join, is_boot_id, message_len,
 };
 pub use keys::{
     KeyRole, KeysSpent, MAX_DATAGRAM_BYTES, MAX_SEALED, OpenError, REPLAY_WINDOW, SessionKeys,

@@ -198,6 +198,39 @@ impl TokenBook {
         }
     }
 
+    /// Whether a proof would let a node in now. Nothing is used up by asking.
+    ///
+    /// # Errors
+    /// When it would not.
+    pub fn knows(
+        &self,
+        now: Millis,
+        node: &NodeId,
+        boot_id: &str,
+        proof: &Proof,
+    ) -> Result<(), TokenRefusal> {
+        self.judge(now, node, boot_id, proof).map(drop)
+    }
+
+    /// The secret that was shown, to be kept until its successor is shown; `None` with a token.
+    fn judge(
+        &self,
+        now: Millis,
+        node: &NodeId,
+        boot_id: &str,
+        proof: &Proof,
+    ) -> Result<Option<SecretHash>, TokenRefusal> {
+        match proof {
+            Proof::Token(secret) => self.judge_token(now, node, boot_id, secret.hash()),
+            Proof::Resume(secret) => self.judge_resume(node, boot_id, secret.hash()),
+        }
+    }
+
+    /// The nodes of which anything is kept, in no order.
+    pub fn nodes(&self) -> impl Iterator<Item = &NodeId> {
+        self.entries.keys()
+    }
+
     /// Judges a proof. Who is let in gets a new secret to join again with, made from `random`.
     ///
     /// # Errors
@@ -211,11 +244,7 @@ impl TokenBook {
         random: [u8; 32],
     ) -> Result<Secret, TokenRefusal> {
         let fresh = Secret::new(random);
-        let judged = match proof {
-            Proof::Token(secret) => self.judge_token(now, node, boot_id, secret.hash()),
-            Proof::Resume(secret) => self.judge_resume(node, boot_id, secret.hash()),
-        };
-        match judged {
+        match self.judge(now, node, boot_id, proof) {
             Ok(previous) => {
                 let entry = self.entry(node);
                 if previous.is_none() {
@@ -351,6 +380,20 @@ mod tests {
         book.unexpect(&id("a"));
         let refusal = book.present(Millis(1), &id("a"), "boot-1", &token, [2; 32]).unwrap_err();
         assert_eq!(refusal, TokenRefusal::NotExpected);
+    }
+
+    #[test]
+    fn a_proof_that_is_only_looked_at_is_good_afterwards_as_before() {
+        let (mut book, token) = book_with_token();
+        let knows =
+            |book: &TokenBook, proof: &Proof| book.knows(Millis(1), &id("a"), "boot-1", proof);
+        assert_eq!((knows(&book, &token), knows(&book, &token)), (Ok(()), Ok(())));
+        let resume = book.present(Millis(1), &id("a"), "boot-1", &token, [2; 32]).unwrap();
+        let changes = book.take_changes();
+        assert_eq!(knows(&book, &token), Err(TokenRefusal::Used));
+        assert_eq!(knows(&book, &Proof::Resume(resume)), Ok(()));
+        assert_eq!(book.take_changes().len(), 0, "{changes:?}");
+        assert_eq!(book.nodes().collect::<Vec<_>>(), [&id("a")]);
     }
 
     #[test]

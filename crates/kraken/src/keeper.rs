@@ -1,5 +1,6 @@
 //! The store, as async code uses it: every call runs on the store's own thread, one after another.
 
+use crate::departed::Remembrance;
 use kraken_store::{Bounds, Store, StoreError};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -15,6 +16,7 @@ const QUEUE: usize = 64;
 pub struct Keeper {
     store: Arc<Thread>,
     bounds: Bounds,
+    remembrance: Remembrance,
 }
 
 /// What is to be done with the store.
@@ -63,7 +65,8 @@ impl Keeper {
         let thread = thread::Builder::new().name("store".to_owned()).spawn(run);
         let thread = thread.unwrap_or_else(|error| panic!("cannot start a thread: {error}"));
         let thread = Thread { work: Some(work), thread: Some(thread) };
-        Self { store: Arc::new(thread), bounds: Bounds::default() }
+        let (bounds, remembrance) = (Bounds::default(), Remembrance::default());
+        Self { store: Arc::new(thread), bounds, remembrance }
     }
 
     /// The same, whose journal is kept within these bounds by the application that is started with
@@ -71,6 +74,16 @@ impl Keeper {
     #[must_use]
     pub fn bounded(self, bounds: Bounds) -> Self {
         Self { bounds, ..self }
+    }
+
+    /// The same, for an application that remembers nodes within these bounds after they were taken away.
+    #[must_use]
+    pub fn remembering(self, remembrance: Remembrance) -> Self {
+        Self { remembrance, ..self }
+    }
+
+    pub(crate) fn remembrance(&self) -> Remembrance {
+        self.remembrance
     }
 
     /// How much of the journal is kept.

@@ -15,6 +15,7 @@
 
 mod chain;
 mod clock;
+mod departed;
 mod equipment;
 mod flood;
 mod health;
@@ -34,6 +35,7 @@ mod views;
 
 pub use chain::chain;
 pub use clock::Clock;
+pub use departed::Remembrance;
 pub use health::{Health, ModuleState, ModuleStatus, Pauses};
 pub use journal::Event;
 pub use keeper::Keeper;

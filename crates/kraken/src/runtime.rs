@@ -169,6 +169,7 @@ impl Kraken {
             engineer.step(Input::Restore { node, dsc }).await;
         }
 
+        engineer.remember().await.map_err(KrakenError::Load)?;
         engineer.recall().await.map_err(KrakenError::Load)?;
         engineer.mark_again().await.map_err(KrakenError::Load)?;
         engineer.begin(began, epoch).await;

@@ -1,8 +1,10 @@
 //! Whoever turns the engine: brings it what happened, and carries out what it says.
 
 mod configure;
+mod departed;
 
 use crate::clock::Clock;
+use crate::departed::Departed;
 use crate::equipment::Equipment;
 use crate::health::News;
 use crate::host::{Hosted, panic_text};
@@ -119,6 +121,7 @@ pub(crate) struct Engineer {
     attempts: JoinSet<Ended>,
     running: FxHashMap<NodeId, Running>,
     marks: KeptMarks,
+    departed: Departed,
     /// Of which nodes (`None`: of all) operators have said something in this step.
     marked: Vec<Option<NodeId>>,
     /// What of that has ended in this step and is to be removed from what is kept.
@@ -163,6 +166,7 @@ impl Engineer {
             attempts: JoinSet::new(),
             running: FxHashMap::default(),
             marks: KeptMarks::default(),
+            departed: Departed::default(),
             marked: Vec::new(),
             ended: Vec::new(),
             revision: 0,
@@ -196,7 +200,7 @@ impl Engineer {
                     return self.keep_lessons().await;
                 }
                 () = self.journal.snapshot_wanted() => { self.snapshot(self.clock.now(), false).await; None }
-                _ = lessons.tick() => { self.keep_lessons().await; None }
+                _ = lessons.tick() => { self.keep_lessons().await; self.forget_departed().await; None }
                 _ = checkpoints.tick(), if self.has_news => { self.checkpoint().await; None }
                 Some(done) = self.attempts.join_next_with_id() => self.finished(done),
                 Some(request) = requests.recv() => {

@@ -3,7 +3,7 @@
 use kraken_engine::{Mark, Marks};
 use kraken_model::{Document, NodeId};
 use rustc_hash::FxHashMap;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Weak};
 use tokio::sync::Notify;
 
@@ -13,6 +13,8 @@ pub struct Views {
     nodes: RwLock<Nodes>,
     subscribers: Mutex<Vec<Weak<Dirty>>>,
     freeze: RwLock<Option<Mark>>,
+    /// Nodes that were taken away and may come back.
+    departed: RwLock<BTreeSet<NodeId>>,
 }
 
 /// A name keeps its place for good, so that whoever looks only after a node was taken away finds that
@@ -91,6 +93,29 @@ impl Views {
         let nodes = self.nodes();
         let all = nodes.slots.iter().filter_map(|(id, view)| Some((id.clone(), view.clone()?)));
         all.collect()
+    }
+
+    /// Whether a node was taken away and may come back: what is kept for it is kept until it is shown as gone and
+    /// this is no longer so.
+    #[must_use]
+    pub fn may_return(&self, node: &NodeId) -> bool {
+        self.departed.read().unwrap_or_else(PoisonError::into_inner).contains(node)
+    }
+
+    pub(crate) fn set_departed(&self, departed: BTreeSet<NodeId>) {
+        *self.departed.write().unwrap_or_else(PoisonError::into_inner) = departed;
+    }
+
+    pub(crate) fn depart(&self, node: &NodeId) {
+        self.departed.write().unwrap_or_else(PoisonError::into_inner).insert(node.clone());
+    }
+
+    /// A node is back, or is not waited for any longer; then everybody is told again that it is gone.
+    pub(crate) fn return_or_forget(&self, node: &NodeId) {
+        self.departed.write().unwrap_or_else(PoisonError::into_inner).remove(node);
+        if !self.contains(node) {
+            self.put(node, None);
+        }
     }
 
     /// Who froze everything disruptive, why, and until when.

@@ -3,7 +3,7 @@
 use crate::{BootEvent, BootFile, BootPlan, Host, Hosts, Seed as SeedArchive, hosts::is_node_name};
 use async_trait::async_trait;
 use kraken::{Context, Failure, Keeper, Module, Order, View};
-use kraken_model::{Change, Document, NodeId, Path, Value};
+use kraken_model::{Change, Document, Millis, NodeId, Path, Value};
 use layercake_schema::{boot_state, phys_state, run_state};
 use layercake_seed::{
     Cidr, ImageBase, JoinToken, KeyFingerprint, SEED_PATH, SEED_VERSION, Seed, SeedInterface,
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::{OnceCell, mpsc, watch};
 
 /// Where in the store the boots are that are under way.
@@ -21,6 +22,9 @@ const NAMESPACE: &str = "boot";
 /// How long an address is leased, in seconds. Addresses are fixed, so this only bounds how long a
 /// machine that left the cluster keeps its own.
 const LEASE_SECONDS: u32 = 3600;
+
+/// How long the token of a boot is good for whoever is about to begin that boot: it is valid for an hour.
+const TOKEN_GOOD_FOR: Duration = Duration::from_secs(1800);
 
 /// How many of the latest refusals and unknown machines are remembered for people to see.
 const NEWS: usize = 100;
@@ -67,6 +71,14 @@ pub struct Material {
 struct Armed {
     boot_id: String,
     seed: Seed,
+}
+
+impl Armed {
+    /// Whether its machine may still be on its way, and its token is good for that.
+    fn is_recent(&self) -> bool {
+        let now = kraken::Clock::start().now();
+        self.seed.time_unix_ms.is_none_or(|made| now.since(Millis(made)) < TOKEN_GOOD_FOR)
+    }
 }
 
 /// A host as the boot service knows it, and what it was made from.
@@ -128,7 +140,8 @@ impl BootModule {
     /// that is under way goes on as it is: the machine may have its seed already.
     async fn arm(&self, order: &Order, context: &Context) -> Result<(), String> {
         self.restored.get_or_init(|| self.restore()).await;
-        if self.armed(&order.node).is_none() {
+        // One that was kept for a node that was away for long is worth nothing any more.
+        if self.armed(&order.node).is_none_or(|armed| !armed.is_recent()) {
             let ticket = self.tickets.mint(&order.node).await?;
             let boot_id = ticket.boot_id.clone();
             let seed = self.seed(order, ticket)?;
@@ -153,6 +166,18 @@ impl BootModule {
         if let Err(error) = self.keeper.with(move |store| store.delete(NAMESPACE, &key)).await {
             // Kept too long it does no harm: the token is used or withdrawn.
             tracing::warn!(%node, %error, "cannot forget a boot that is over");
+        }
+    }
+
+    /// Forgets the boots of nodes that there are not, and that nobody remembers.
+    async fn forget_strangers(&self, context: &Context) {
+        let views = context.views();
+        let boots: Vec<NodeId> = {
+            let boots = self.armed.lock().unwrap_or_else(PoisonError::into_inner);
+            boots.keys().cloned().collect()
+        };
+        for node in boots.iter().filter(|n| !views.contains(n) && !views.may_return(n)) {
+            self.disarm(node).await;
         }
     }
 
@@ -209,6 +234,7 @@ impl BootModule {
                 continue;
             }
             let unarmed = if is_found { BootPlan::Found } else { BootPlan::Idle };
+            let armed = armed.filter(|armed| !is_found || armed.is_recent());
             let plan = armed.map_or(unarmed, |armed| self.plan(armed, &cfg));
             let host = host(&node, &cfg, plan)
                 .inspect_err(|reason| tracing::warn!(%node, reason, "cannot be served"));
@@ -244,7 +270,7 @@ impl BootModule {
         }
     }
 
-    async fn changed(&self, changed: Vec<(NodeId, Option<View>)>) {
+    async fn changed(&self, changed: Vec<(NodeId, Option<View>)>, context: &Context) {
         let mut cfgs = Vec::new();
         for (node, view) in changed {
             let (cfg, dsc) = match view {
@@ -258,7 +284,9 @@ impl BootModule {
             if self.armed(&node).is_some() {
                 if has(run_state::PATH, run_state::SYNC) {
                     self.disarm(&node).await;
-                } else if cfg.is_none() || has(phys_state::PATH, phys_state::POWER_OFF) {
+                } else if (cfg.is_none() && !context.views().may_return(&node))
+                    || has(phys_state::PATH, phys_state::POWER_OFF)
+                {
                     self.disarm(&node).await;
                     self.tickets.withdraw(&node).await;
                 }
@@ -276,10 +304,14 @@ impl BootModule {
                     return;
                 }
                 // The kernel has all it needs: from here on the node is on its own way.
+                // Whatever was found running there has ended.
+                let is_found = context.views().get(&node).is_some_and(|v| is_found(&v.dsc));
+                let on = Change::set(Path::known(phys_state::PATH), phys_state::POWER_ON);
                 let changes = vec![
                     Change::set(Path::known(boot_state::PATH), boot_state::INIT),
                     Change::set(Path::known(run_state::PATH), run_state::INIT),
                 ];
+                let changes = is_found.then_some(on).into_iter().chain(changes).collect();
                 context.discover(&node, changes).await;
             }
             BootEvent::FirmwareAsks { node, .. } => {
@@ -326,13 +358,14 @@ impl Module for BootModule {
 
     async fn run(&self, context: Context) {
         self.restored.get_or_init(|| self.restore()).await;
+        self.forget_strangers(&context).await;
         let mut subscription = context.subscribe();
         let mut events = self.events.lock().await;
         loop {
             // Both are cancel-safe: what one would have returned it returns the next time.
             tokio::select! {
                 () = context.stop.cancelled() => return,
-                changed = subscription.changed() => self.changed(changed).await,
+                changed = subscription.changed() => self.changed(changed, &context).await,
                 Some(event) = events.recv() => self.event(event, &context).await,
             }
         }
@@ -356,9 +389,12 @@ impl Module for BootModule {
 
 /// Whether a machine was found running and would be expected to boot if nothing ran on it.
 fn may_boot_if_found(view: &View) -> bool {
-    let is_found = view.dsc.text(phys_state::PATH) == Some(phys_state::PHYS_FOUND);
     let is_wanted = view.cfg.text(phys_state::PATH) == Some(phys_state::POWER_ON);
-    is_found && is_wanted && !view.held
+    is_found(&view.dsc) && is_wanted && !view.held
+}
+
+fn is_found(dsc: &Document) -> bool {
+    dsc.text(phys_state::PATH) == Some(phys_state::PHYS_FOUND)
 }
 
 /// What the seed says of one interface; nothing for one without address.

@@ -6,7 +6,8 @@ use super::{random, stream};
 use crate::clock::Clock;
 use crate::keeper::Keeper;
 use crate::tls::Identity;
-use kraken_model::NodeId;
+use crate::views::Views;
+use kraken_model::{Millis, NodeId};
 use kraken_store::StoreError;
 use kraken_sync::{
     JoinReply, JoinRequest, KeyRole, Secret, SessionKeys, TokenBook, TokenRecord, Welcome,
@@ -55,6 +56,7 @@ pub(crate) struct Doorman {
     refused: AtomicU64,
     broken: AtomicU64,
     crowded: AtomicU64,
+    away: AtomicU64,
     under_way: Crowd,
 }
 
@@ -119,6 +121,7 @@ impl Doorman {
             refused: AtomicU64::new(0),
             broken: AtomicU64::new(0),
             crowded: AtomicU64::new(0),
+            away: AtomicU64::new(0),
             under_way: Crowd::default(),
         }))
     }
@@ -134,6 +137,7 @@ impl Doorman {
             "refused": of(&self.refused),
             "broken": of(&self.broken),
             "crowded": of(&self.crowded),
+            "away": of(&self.away),
         })
     }
 
@@ -164,7 +168,7 @@ impl Doorman {
     }
 
     /// Takes connections until `stop`.
-    pub(crate) async fn serve(self: Arc<Self>, stop: CancellationToken) {
+    pub(crate) async fn serve(self: Arc<Self>, views: Arc<Views>, stop: CancellationToken) {
         let places = Arc::new(Semaphore::new(AT_ONCE));
         let mut joins = JoinSet::new();
         loop {
@@ -181,9 +185,9 @@ impl Doorman {
                         tracing::debug!(%from, "too many joins at once from there");
                         continue;
                     };
-                    let doorman = Arc::clone(&self);
+                    let (doorman, views) = (Arc::clone(&self), Arc::clone(&views));
                     joins.spawn(async move {
-                        doorman.one(stream, from).await;
+                        doorman.one(stream, from, &views).await;
                         drop((place, seat));
                     });
                 }
@@ -196,8 +200,8 @@ impl Doorman {
         }
     }
 
-    async fn one(&self, stream: TcpStream, from: SocketAddr) {
-        match tokio::time::timeout(JOIN_WITHIN, self.join(stream, from)).await {
+    async fn one(&self, stream: TcpStream, from: SocketAddr, views: &Views) {
+        match tokio::time::timeout(JOIN_WITHIN, self.join(stream, from, views)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 self.broken.fetch_add(1, Ordering::Relaxed);
@@ -211,12 +215,23 @@ impl Doorman {
         }
     }
 
-    async fn join(&self, stream: TcpStream, from: SocketAddr) -> Result<(), stream::StreamError> {
+    async fn join(
+        &self,
+        stream: TcpStream,
+        from: SocketAddr,
+        views: &Views,
+    ) -> Result<(), stream::StreamError> {
         let mut tls = self.acceptor.accept(stream).await?;
         let request = stream::read_request(&mut tls).await?;
         let secret = stream::secret(tls.get_ref().1)?;
         let node = request.node.clone();
         let now = self.clock.now();
+        if !views.contains(&node) && self.knows(now, &request).await {
+            self.away.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(%node, %from, "not in the cluster at present");
+            stream::send(&mut tls, JoinReply::away().encode()).await?;
+            return Ok(tls.shutdown().await?);
+        }
         let judged = self
             .book(|book| book.present(now, &node, &request.boot_id, &request.proof, random()))
             .await;
@@ -239,6 +254,13 @@ impl Doorman {
         tracing::warn!(%node, %from, refusal, "join refused");
         stream::send(&mut tls, JoinReply::refused().encode()).await?;
         Ok(tls.shutdown().await?)
+    }
+
+    /// Whether a node that is not in the cluster could join if it were. What it shows is not used up: it is all that the
+    /// node has.
+    async fn knows(&self, now: Millis, request: &JoinRequest) -> bool {
+        let JoinRequest { node, boot_id, proof, .. } = request;
+        self.book.lock().await.knows(now, node, boot_id, proof).is_ok()
     }
 
     async fn admit(

@@ -13,7 +13,7 @@ use kraken_engine::Failure;
 use kraken_model::{Change, Document, Millis, NodeId, Path};
 use kraken_plan::Effect;
 use kraken_store::StoreError;
-use kraken_sync::{Parent, ParentInput, ParentOutput, ParentSettings, Secret, Silence};
+use kraken_sync::{Parent, ParentInput, ParentOutput, ParentSettings, Secret, Silence, TokenBook};
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
@@ -181,6 +181,25 @@ impl SyncParent {
         Ok((boot_id, token))
     }
 
+    /// Lets nobody in any more who was let in as one of these nodes.
+    async fn revoke(&self, nodes: &[NodeId]) {
+        let revoke = |book: &mut TokenBook| nodes.iter().for_each(|node| book.revoke(node));
+        if let Err(error) = self.doorman.book(revoke).await {
+            tracing::warn!(?nodes, %error, "cannot keep that nodes were removed");
+        }
+    }
+
+    /// Forgets the tokens of nodes that there are not, and that nobody remembers.
+    async fn forget_strangers(&self, context: &Context) {
+        let views = context.views();
+        let is_strange = |node: &&NodeId| !views.contains(node) && !views.may_return(node);
+        let list = |book: &mut TokenBook| book.nodes().filter(is_strange).cloned().collect();
+        let strangers: Vec<NodeId> = self.doorman.book(list).await.unwrap_or_default();
+        if !strangers.is_empty() {
+            self.revoke(&strangers).await;
+        }
+    }
+
     /// Expects no boot of a node any more: its token lets nobody in.
     pub async fn withdraw(&self, node: &NodeId) {
         if let Err(error) = self.doorman.book(|book| book.unexpect(node)).await {
@@ -203,8 +222,10 @@ impl Module for SyncParent {
     }
 
     async fn run(&self, context: Context) {
+        self.forget_strangers(&context).await;
         let mut desk = Desk::new(self, context.clone());
-        let door = Arc::clone(&self.doorman).serve(context.stop.clone());
+        let (views, stop) = (Arc::clone(&context.views), context.stop.clone());
+        let door = Arc::clone(&self.doorman).serve(views, stop);
         tokio::join!(door, desk.serve());
     }
 
@@ -325,8 +346,9 @@ impl<'a> Desk<'a> {
                 self.unsure.remove(&node);
                 self.unshared.remove(&node);
                 self.step(ParentInput::Remove { node: node.clone() });
-                if let Err(error) = self.sync.doorman.book(|book| book.revoke(&node)).await {
-                    tracing::warn!(%node, %error, "cannot keep that a node was removed");
+                // One that may come back joins again with what it has.
+                if !self.context.views().may_return(&node) {
+                    self.sync.revoke(&[node]).await;
                 }
                 continue;
             };

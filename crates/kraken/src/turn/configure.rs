@@ -94,6 +94,8 @@ impl Engineer {
             return Ok(Configured { revision: self.revision, nodes });
         }
         let at = self.clock.now();
+        let (more, said) = self.departing(&nodes, at);
+        let values = change.values.into_iter().chain(more).collect();
         let entry = |node, what| Entry { at, node, what, by: Arc::clone(&by), cause: None };
         let mut entries: Vec<Entry> =
             limits.iter().map(|limits| entry(None, super::told_limits(limits))).collect();
@@ -104,7 +106,7 @@ impl Engineer {
         let cfg = nodes.iter().map(write).collect();
         // What has happened so far comes first.
         self.hand_over().await;
-        let written = self.journal.commit(cfg, change.values, entries).await;
+        let written = self.journal.commit(cfg, values, entries).await;
         self.revision = written.ok_or(KrakenError::Ended)?.map_err(KrakenError::Keep)?;
         self.has_news = true;
         if let Some(limits) = limits {
@@ -114,11 +116,18 @@ impl Engineer {
             self.step(Input::Storm(storm)).await;
         }
         self.is_journalled = true;
-        for Reconfigured { node, after, .. } in &nodes {
+        for changed in &nodes {
+            self.departs(changed, at);
+            let Reconfigured { node, after, .. } = changed;
             let (node, cfg, by) = (node.clone(), after.clone(), Arc::clone(&by));
-            self.step(Input::Configure { node, cfg, by }).await;
+            self.step(Input::Configure { node: node.clone(), cfg, by }).await;
+            if after.is_some() && changed.before.is_none() {
+                self.context.views.return_or_forget(&node);
+            }
         }
         self.is_journalled = false;
+        self.say_again(said).await;
+        self.forget_departed().await;
         Ok(Configured { revision: self.revision, nodes })
     }
 

@@ -99,7 +99,7 @@ async fn a_hold_whose_time_comes_while_nobody_runs_ends_once_at_the_next_start()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_comes_again_is_not_held_by_what_was_said_of_the_one_before() {
+async fn a_node_that_comes_back_is_held_as_it_was() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("store");
     let app = Application::start(&file).await;
@@ -108,10 +108,22 @@ async fn a_node_that_comes_again_is_not_held_by_what_was_said_of_the_one_before(
     let held = Command::Hold { node: node("a"), terms: Terms::default() };
     app.kraken.command(held, "anna").await.unwrap();
     app.kraken.configure(vec![(node("a"), None)], "test").await.unwrap();
-    app.kraken.configure(come(), "test").await.unwrap();
     app.stop().await;
     let app = Application::start(&file).await;
-    assert!(!app.kraken.views().get(&node("a")).unwrap().held);
+    assert!(app.kraken.views().is_empty(), "what was said of it is no node");
+    app.kraken.configure(come(), "test").await.unwrap();
+    let is_held = |app: &Application| {
+        let marks = app.kraken.views().get(&node("a")).unwrap().marks;
+        marks.and_then(|marks| marks.hold.as_ref().map(|hold| hold.by.to_string()))
+    };
+    assert_eq!(is_held(&app).as_deref(), Some("anna"));
+    app.stop().await;
+    let app = Application::start(&file).await;
+    assert_eq!(is_held(&app).as_deref(), Some("anna"), "durable with its return");
+    app.kraken.command(Command::Release { node: node("a") }, "anna").await.unwrap();
+    app.kraken.configure(vec![(node("a"), None)], "test").await.unwrap();
+    app.kraken.configure(come(), "test").await.unwrap();
+    assert_eq!(is_held(&app), None, "what had ended before it went does not count again");
     app.stop().await;
 }
 

@@ -4,7 +4,7 @@
 mod proxy;
 mod site;
 
-use kraken::{Event, Identity, Keeper, What};
+use kraken::{Event, Identity, Keeper, Remembrance, What};
 use kraken_model::{Change, Document, Path};
 use kraken_store::Embedded;
 use kraken_sync::Secret;
@@ -329,8 +329,79 @@ async fn connections_that_say_nothing_or_nonsense_do_not_keep_others_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_was_taken_away_cannot_come_back() {
+async fn a_node_that_was_taken_away_and_is_remembered_joins_again_with_what_it_has_when_it_is_back()
+{
     let site = Site::fresh().await;
+    let boot = site.boot("n1").await;
+    let machine = Machine::start(told(&site, "n1", boot)).await;
+    site.converged("n1").await;
+    let cfg = site.kraken.views().get(&node("n1")).unwrap().cfg;
+    site.kraken.configure(vec![(node("n1"), None)], "test").await.unwrap();
+    // It finds its parent silent, tries the secret of its boot again and again, and is told to go on with that.
+    site.counted("/joins/away", 3).await;
+    let site_runs = machine.kraken.views().get(&node("n1")).unwrap();
+    assert_eq!(site_runs.dsc.text("app_state"), Some("ACTIVE"), "what it was told it still is");
+    site.kraken.configure(vec![(node("n1"), Some(cfg))], "test").await.unwrap();
+    site.until_state("n1", "app_state", "ACTIVE").await;
+    let counters = site.sync.counters();
+    let counted = |pointer| counters.pointer(pointer).and_then(|count| count.as_u64());
+    assert_eq!((counted("/joins/joined"), counted("/joins/refused")), (Some(2), Some(0)));
+    machine.vanish().await;
+    site.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_shown_while_its_node_is_away_is_good_when_it_is_back() {
+    let site = Site::fresh().await;
+    let boot = site.boot("n1").await;
+    let cfg = site.kraken.views().get(&node("n1")).unwrap().cfg;
+    site.kraken.configure(vec![(node("n1"), None)], "test").await.unwrap();
+    let machine = Machine::start(told(&site, "n1", boot)).await;
+    site.counted("/joins/away", 1).await;
+    site.kraken.configure(vec![(node("n1"), Some(cfg))], "test").await.unwrap();
+    site.until_state("n1", "app_state", "ACTIVE").await;
+    machine.vanish().await;
+    site.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_taken_away_is_remembered_over_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let identity = Identity::generate().unwrap();
+    let open = || Keeper::new(Box::new(Embedded::open(dir.path().join("s.redb")).unwrap()));
+    let site = Site::start("127.0.0.1:0".parse().unwrap(), &identity, open()).await;
+    let boot = site.boot("n1").await;
+    let machine = Machine::start(told(&site, "n1", boot)).await;
+    site.converged("n1").await;
+    let cfg = site.kraken.views().get(&node("n1")).unwrap().cfg;
+    site.kraken.configure(vec![(node("n1"), None)], "test").await.unwrap();
+    let address = site.sync.address();
+    site.end().await;
+    let site = Site::start(address, &identity, open()).await;
+    site.counted("/joins/away", 1).await;
+    site.kraken.configure(vec![(node("n1"), Some(cfg))], "test").await.unwrap();
+    site.until_state("n1", "app_state", "ACTIVE").await;
+    machine.vanish().await;
+    site.end().await;
+    // Of one that is not remembered, nothing lets anybody in, whatever is left of it.
+    let forgetful = open().remembering(Remembrance { nodes: 0, ..Remembrance::default() });
+    let site = Site::start(address, &identity, forgetful).await;
+    site.kraken.configure(vec![(node("n1"), None)], "test").await.unwrap();
+    let forgotten = tokio::time::timeout(site::PATIENCE, async {
+        while site.kraken.keeper().with(|store| store.list("tokens")).await.unwrap() != [] {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    forgotten.await.unwrap();
+    site.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_taken_away_and_is_not_remembered_cannot_come_back() {
+    let keeper = Keeper::new(Box::new(kraken_store::Memory::default()));
+    let keeper = keeper.remembering(Remembrance { nodes: 0, ..Remembrance::default() });
+    let identity = Identity::generate().unwrap();
+    let site = Site::start("127.0.0.1:0".parse().unwrap(), &identity, keeper).await;
     let boot = site.boot("n1").await;
     let machine = Machine::start(told(&site, "n1", boot)).await;
     site.until_state("n1", "run_state", "SYNC").await;
