@@ -77,8 +77,8 @@ pub fn cluster_name(text: &str) -> Option<String> {
 
 fn build(root: &Node, context: &Context<'_>, report: &mut Report) -> Option<Cluster> {
     const KEYS: &[&str] = &[
-        "cluster", "network", "images", "limits", "storm", "timing", "journal", "defaults",
-        "groups", "nodes",
+        "cluster", "network", "images", "limits", "storm", "timing", "journal", "removed",
+        "defaults", "groups", "nodes",
     ];
     report.known(root, "the cluster file", KEYS);
     let name: Option<NodeId> = report.value(
@@ -100,6 +100,7 @@ fn build(root: &Node, context: &Context<'_>, report: &mut Report) -> Option<Clus
     let images = sections::images(root, context.images, report);
     let timing = sections::timing(root, report);
     let journal = crate::journal::journal(root, report);
+    let removed = crate::removed::removed(root, report);
     let registry = context.registry;
     let storm = crate::storm::storm(root, registry, &timing, report);
     let empty = Layer::default();
@@ -167,7 +168,7 @@ fn build(root: &Node, context: &Context<'_>, report: &mut Report) -> Option<Clus
     }
     let names = Names { groups: &groups, nodes: &nodes, registry, steps: context.steps };
     let limits = limits(root, &names, report);
-    let settings = Settings { network: network?, limits, storm, timing, journal };
+    let settings = Settings { network: network?, limits, storm, timing, journal, removed };
     Some(Cluster { name: name?.to_string(), settings, nodes, groups })
 }
 

@@ -17,6 +17,9 @@ const BYTES: RangeInclusive<u64> = 1 << 20..=1 << 40;
 /// How far back, in seconds: an hour to ten years.
 const AGE_SECS: RangeInclusive<u64> = 3_600..=3_652 * 86_400;
 
+/// An [`Age`], for a person.
+pub(crate) const AGE: &str = "a time from 1h to 3652d, such as 90d";
+
 /// How much of the journal is kept; what is not said is up to the server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Journal {
@@ -55,7 +58,8 @@ impl FromStr for Entries {
     }
 }
 
-struct Age(Duration);
+/// A time as people write it, from an hour to ten years.
+pub(crate) struct Age(pub(crate) Duration);
 
 impl FromStr for Age {
     type Err = fmt::Error;
@@ -77,7 +81,6 @@ pub(crate) fn journal(root: &Node, report: &mut Report) -> Journal {
     journal.entries = report.value(section, path, "entries", what).map(|Entries(n)| n);
     let what = "a size from 1MiB to 1TiB, such as 512MiB";
     journal.bytes = report.value(section, path, "size", what).map(|Size(bytes)| bytes);
-    let what = "a time from 1h to 3652d, such as 90d";
-    journal.age = report.value(section, path, "age", what).map(|Age(age)| age);
+    journal.age = report.value(section, path, "age", AGE).map(|Age(age)| age);
     journal
 }

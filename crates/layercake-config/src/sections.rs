@@ -2,6 +2,7 @@
 
 use crate::journal::Journal;
 use crate::limits::Limits;
+use crate::removed::Removed;
 use crate::storm::Storm;
 use kraken_yaml::{Data, Node, Pos, Report};
 use layercake_schema::{Contradiction, Timing, format_duration, parse_duration};
@@ -72,6 +73,8 @@ pub struct Settings {
     pub timing: Timing,
     /// How much is remembered of what happened.
     pub journal: Journal,
+    /// How long nodes are remembered that have left the file.
+    pub removed: Removed,
 }
 
 pub(crate) fn network(root: &Node, report: &mut Report) -> Option<Network> {

@@ -3,7 +3,7 @@
 
 use kraken_model::{Path, Registry, Side, Value};
 use layercake_config::{Cluster, Context, Diagnostic, ImageFacts, ImageLookup, Journal, parse};
-use layercake_config::{Portion, Steps, UnavailableLimit, Where};
+use layercake_config::{Portion, Removed, Steps, UnavailableLimit, Where};
 use std::time::Duration;
 
 struct Images;
@@ -65,6 +65,42 @@ fn a_journal_is_bounded_by_entries_size_and_age_or_as_it_comes() {
         let said = said(&format!("{HEAD}journal: {{{bad}}}\n{nodes}"));
         assert!(said.len() == 1 && said[0].starts_with("c.yaml:4:"), "{bad}: {said:?}");
     }
+}
+
+#[test]
+fn nodes_that_have_left_the_file_are_remembered_for_as_long_as_it_says() {
+    let nodes = "nodes: {n1: {mac: '52:54:00:00:00:01', address: 10.0.0.2}}\n";
+    assert_eq!(read(&format!("{HEAD}{nodes}")).unwrap().settings.removed, Removed::default());
+    let removed = read(&format!("{HEAD}removed: {{keep: 30d, nodes: 0}}\n{nodes}")).unwrap();
+    let keep = Some(Duration::from_secs(30 * 86_400));
+    assert_eq!(removed.settings.removed, Removed { keep, nodes: Some(0) });
+    for bad in ["keep: 1m", "keep: for ever", "nodes: -1", "nodes: many", "days: 7"] {
+        let said = said(&format!("{HEAD}removed: {{{bad}}}\n{nodes}"));
+        assert!(said.len() == 1 && said[0].starts_with("c.yaml:4:"), "{bad}: {said:?}");
+    }
+}
+
+#[test]
+fn what_is_done_about_a_machine_that_is_found_running_is_said_of_nodes_the_later_over_the_earlier()
+{
+    let text = |defaults: &str, n2: &str| {
+        format!(
+            "{HEAD}defaults: {{{defaults}}}\ngroups: {{old: {{nodes: n3, found_running: leave}}}}\n\
+             nodes:\n  n[1,3]: {{mac: '52:54:00:00:00:[01-02]', address: '10.0.0.[2-3]'}}\n  \
+             n2: {{mac: '52:54:00:00:00:09', address: 10.0.0.9, found_running: {n2}}}\n"
+        )
+    };
+    let cluster = read(&text("found_running: reboot", "ask")).unwrap();
+    let said_of = |node: &str| cluster.nodes[node].text("found_running");
+    let all = ["n1", "n2", "n3"].map(said_of);
+    assert_eq!(all, [Some("reboot"), Some("ask"), Some("leave")]);
+    assert_eq!(read(&text("", "ask")).unwrap().nodes["n1"].text("found_running"), None);
+    for bad in ["boot", "{policy: ask}", "[ask]", "''"] {
+        let said = said(&text("", bad));
+        assert!(said.len() == 1 && said[0].starts_with("c.yaml:8:"), "{bad}: {said:?}");
+    }
+    let said = said(&text("found_runing: ask", "ask"));
+    assert!(said[0].contains("did you mean \"found_running\"?"), "{said:?}");
 }
 
 #[test]

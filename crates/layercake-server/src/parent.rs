@@ -7,7 +7,7 @@ use crate::server::Declared;
 use crate::told::Told;
 use crate::world::{Machines, Pace, World, WorldError};
 use kraken::{Availability, FoundRunning, Keeper, Kraken, KrakenError, Options, Settings};
-use kraken::{SyncOptions, Tasks};
+use kraken::{Remembrance, SyncOptions, Tasks};
 use kraken_model::Path as Address;
 use kraken_modules::{Modules, Running};
 use kraken_plan::{Guard, ModuleSet, Mutation};
@@ -67,7 +67,7 @@ impl Parent {
         let Setup { cluster, declared, keeper, images, world, .. } = setup;
         let registry = Arc::clone(&declared.registry);
         let settings = &cluster.settings;
-        let keeper = keeper.bounded(journal_bounds(settings));
+        let keeper = keeper.bounded(journal_bounds(settings)).remembering(remembrance(settings));
         let pace = world.pace();
         let modules = module_set(&declared, settings, pace)?;
         let logs = Arc::new(Logs::new());
@@ -150,9 +150,10 @@ impl Parent {
         let restart = "takes effect when the server is started again";
         let mut notes = Vec::new();
         let (now, then) = (&cluster.settings, &self.settings);
-        if (&now.network, &now.timing, &now.journal) != (&then.network, &then.timing, &then.journal)
-        {
-            notes.push(format!("network, timing or journal have changed: that {restart}"));
+        let at_start =
+            |s: &ClusterSettings| (s.network.clone(), s.timing.clone(), s.journal, s.removed);
+        if at_start(now) != at_start(then) {
+            notes.push(format!("network, timing, journal or removed have changed: that {restart}"));
         }
         if cluster.name != self.cluster {
             notes.push(format!("the cluster's name has changed: that {restart}"));
@@ -206,6 +207,12 @@ fn journal_bounds(settings: &ClusterSettings) -> Bounds {
         bytes: said.bytes.unwrap_or(rest.bytes),
         age: said.age.unwrap_or(rest.age),
     }
+}
+
+/// How long nodes are remembered that were taken away: what the cluster file says, and the rest as it comes.
+fn remembrance(settings: &ClusterSettings) -> Remembrance {
+    let (said, rest) = (settings.removed, Remembrance::default());
+    Remembrance { keep: said.keep.unwrap_or(rest.keep), nodes: said.nodes.unwrap_or(rest.nodes) }
 }
 
 /// How the engine behaves: what the cluster file says of limits, and the rest as it comes.

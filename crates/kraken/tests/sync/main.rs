@@ -388,7 +388,8 @@ async fn a_node_that_was_taken_away_is_remembered_over_a_restart() {
     let site = Site::start(address, &identity, forgetful).await;
     site.kraken.configure(vec![(node("n1"), None)], "test").await.unwrap();
     let forgotten = tokio::time::timeout(site::PATIENCE, async {
-        while site.kraken.keeper().with(|store| store.list("tokens")).await.unwrap() != [] {
+        let left = || site.kraken.keeper().with(|store| store.list("tokens"));
+        while !left().await.unwrap().is_empty() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     });
