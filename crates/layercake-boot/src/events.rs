@@ -6,6 +6,7 @@
 
 use std::{
     collections::HashMap,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     net::{IpAddr, Ipv4Addr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -16,7 +17,7 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use crate::hosts::{BootId, MacAddr};
+use crate::hosts::{BootId, Host, MacAddr};
 
 /// The same news of the same sender is told at most this often.
 pub const NEWS_INTERVAL: Duration = Duration::from_secs(30);
@@ -72,6 +73,24 @@ pub enum BootEvent {
         node: Arc<str>,
         /// Its interface.
         mac: MacAddr,
+    },
+    /// The firmware, or the iPXE, of a known machine asked.
+    FirmwareSeen {
+        /// Who.
+        node: Arc<str>,
+        /// Its interface.
+        mac: MacAddr,
+        /// The number of its kind (see [`crate::dhcp::FIRMWARE`]).
+        arch: u16,
+        /// iPXE asked, which stands on that firmware.
+        is_ipxe: bool,
+    },
+    /// The iPXE of a known machine has said which network card it uses.
+    CardSeen {
+        /// Who.
+        node: Arc<str>,
+        /// As iPXE's setting `busid` has it, in hexadecimal digits.
+        bus_id: Arc<str>,
     },
     /// A known machine asked for an address that is not its own, and was told so.
     DhcpNak {
@@ -139,6 +158,8 @@ pub enum BootEvent {
     Refused {
         /// Which part refused.
         service: Service,
+        /// The node that cannot boot because of it, where it is that.
+        node: Option<Arc<str>>,
         /// Who asked.
         source: IpAddr,
         /// Why.
@@ -147,6 +168,12 @@ pub enum BootEvent {
 }
 
 impl BootEvent {
+    /// A known machine cannot boot as it asked.
+    pub(crate) fn stuck(host: &Host, service: Service, reason: String) -> Self {
+        let (node, source) = (Some(host.node.clone()), IpAddr::V4(host.address));
+        Self::Refused { service, node, source, reason }
+    }
+
     /// Whether the event moves a boot forward and must not be lost to news.
     pub fn is_milestone(&self) -> bool {
         matches!(
@@ -164,7 +191,14 @@ impl BootEvent {
         match self {
             Self::UnknownMachine { mac, .. } => Some(LimitKey::Mac(*mac)),
             Self::DhcpNak { mac, .. } | Self::AddressInUse { mac, .. } => Some(LimitKey::Mac(*mac)),
-            Self::Refused { service, source, .. } => Some(LimitKey::Source(*service, *source)),
+            Self::Refused { service, node: None, source, .. } => {
+                Some(LimitKey::Source(*service, *source))
+            }
+            Self::Refused { node: Some(node), reason, .. } => {
+                let mut hasher = DefaultHasher::new();
+                (node, reason).hash(&mut hasher);
+                Some(LimitKey::Text(hasher.finish()))
+            }
             _ => None,
         }
     }
@@ -173,6 +207,8 @@ impl BootEvent {
 #[derive(PartialEq, Eq, Hash)]
 enum LimitKey {
     Mac(MacAddr),
+    /// A node and what is said of it: one reason must not hide the next.
+    Text(u64),
     Source(Service, IpAddr),
 }
 
@@ -203,6 +239,10 @@ counters! {
     dhcp_put_off,
     /// Acknowledgements sent to DHCPREQUEST and DHCPINFORM.
     dhcp_acks,
+    /// Messages of firmware and of iPXE, among those that were answered.
+    firmware_seen,
+    /// Requests of iPXE that named the network card.
+    cards_seen,
     /// Refusals sent.
     dhcp_naks,
     /// Addresses found in use by their owners.
@@ -225,6 +265,8 @@ counters! {
     tftp_abandoned,
     /// Transfers whose peer fell silent.
     tftp_timed_out,
+    /// Transfers that gave way to another request from the same port.
+    tftp_superseded,
     /// Packets sent again.
     tftp_retransmits,
     /// Bytes of files sent by TFTP, with what was sent again.
@@ -338,6 +380,8 @@ impl Reporter {
                 BootEvent::DhcpOffer { .. } => &c.dhcp_offers,
                 BootEvent::FirmwareAsks { .. } => &c.dhcp_put_off,
                 BootEvent::DhcpAck { .. } => &c.dhcp_acks,
+                BootEvent::FirmwareSeen { .. } => &c.firmware_seen,
+                BootEvent::CardSeen { .. } => &c.cards_seen,
                 BootEvent::DhcpNak { .. } => &c.dhcp_naks,
                 BootEvent::AddressInUse { .. } => &c.dhcp_declines,
                 BootEvent::DhcpRelease { .. } => &c.dhcp_releases,

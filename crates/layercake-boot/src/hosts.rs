@@ -14,6 +14,8 @@ use std::{
 
 use bytes::Bytes;
 
+use crate::{arch::Arch, dhcp};
+
 /// A kernel or initramfs larger than this is refused when it is read: it is held in memory.
 pub const MAX_BOOT_FILE_BYTES: u64 = 1 << 30;
 /// A node's name is part of URLs, of file names and of the 128 bytes of DHCP's `file` field.
@@ -201,6 +203,10 @@ pub struct Host {
     pub gateway: Option<Ipv4Addr>,
     /// Its name servers, at most [`MAX_DNS_SERVERS`].
     pub dns: Vec<Ipv4Addr>,
+    /// The domain that names without a dot are looked up in, where there is one.
+    pub domain: Option<Arc<str>>,
+    /// The architecture that its firmware must have; any if none.
+    pub arch: Option<Arch>,
     /// The host name it is told; the node's name as a rule.
     pub hostname: Arc<str>,
     /// How long a lease holds, in seconds; at least 60.
@@ -223,6 +229,22 @@ impl Host {
     /// Whether `other` is in the host's network.
     pub fn shares_network_with(&self, other: Ipv4Addr) -> bool {
         self.address & self.netmask() == other & self.netmask()
+    }
+
+    /// Whether a firmware with this number (see [`dhcp::FIRMWARE`]) can start what is built for the host.
+    ///
+    /// # Errors
+    /// With what does not fit, for a person.
+    pub fn fits(&self, firmware: u16) -> Result<(), String> {
+        let Some(arch) = self.arch else { return Ok(()) };
+        if dhcp::firmware(firmware).is_some_and(|row| row.processor == Some(arch)) {
+            return Ok(());
+        }
+        Err(format!(
+            "its firmware is {}, and the node is {arch}: correct `arch` in the cluster file, or the \
+             MAC address if this is another machine",
+            dhcp::firmware_name(firmware)
+        ))
     }
 
     fn check(&self) -> Result<(), HostsError> {
@@ -253,6 +275,9 @@ impl Host {
                 "host name {:?} is not 1 to {MAX_HOST_NAME_BYTES} of the characters A-Z a-z 0-9 . _ -",
                 self.hostname
             )));
+        }
+        if let Some(domain) = self.domain.as_deref().filter(|domain| !is_host_name(domain)) {
+            return Err(bad(format!("{domain:?} is not a domain")));
         }
         if let BootPlan::Armed { boot_id, cmdline, .. } = &self.plan {
             if !is_boot_id(&boot_id.0) {
@@ -390,6 +415,8 @@ pub(crate) mod tests {
             prefix: 24,
             gateway: Some(Ipv4Addr::new(10, 77, 0, 1)),
             dns: vec![Ipv4Addr::new(10, 77, 0, 1)],
+            domain: Some("lab.example".into()),
+            arch: None,
             hostname: format!("n{number}").into(),
             lease_secs: 3600,
             plan,
@@ -442,6 +469,7 @@ pub(crate) mod tests {
         assert!(refused(|h| h.address = Ipv4Addr::new(10, 77, 0, 255)).contains("10.77.0.255"));
         assert!(refused(|h| h.mac.0[0] = 1).contains("one interface"));
         assert!(refused(|h| h.lease_secs = 3).contains("60 s"));
+        assert!(refused(|h| h.domain = Some("a b".into())).contains("\"a b\" is not a domain"));
         assert!(refused(|h| h.hostname = "a b".into()).contains("host name \"a b\""));
         assert!(
             refused(|h| if let BootPlan::Armed { boot_id, .. } = &mut h.plan {

@@ -23,6 +23,7 @@
 //! - Only machines of the table are answered, and a node's script and seed go to that node's own
 //!   address alone. Everyone else is counted and reported, at a limited rate.
 //! - A host whose plan is [`BootPlan::Idle`] gets its address and nothing to boot.
+//! - So does a machine whose firmware is of another architecture than its node; it is reported.
 //! - Everything from the network is hostile: sizes, connections, transfers, memory of senders and
 //!   retries are bounded by documented constants; no input panics.
 //! - The protocols ([`dhcp::handle`], [`tftp::Transfer`], [`http::parse_range`]) hold no socket,
@@ -32,17 +33,23 @@
 //! - A server that is restarted in the middle of a boot does not lose the boot: the script repeats
 //!   what failed until it succeeds (see [`script`]).
 
+pub mod arch;
 pub mod dhcp;
 pub mod events;
+pub mod firmwares;
 pub mod hosts;
 pub mod http;
 mod module;
 pub mod ndp;
+pub mod programs;
+mod progress;
+mod report;
 pub mod script;
 pub mod service;
 mod socket;
 pub mod tftp;
 
+pub use arch::Arch;
 pub use events::{BootEvent, CounterSnapshot, Reporter};
 pub use hosts::{BootFile, BootId, BootPlan, Host, Hosts, MacAddr, Seed};
 pub use module::{BootModule, Material, Ticket, Tickets};

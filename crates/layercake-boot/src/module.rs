@@ -1,6 +1,10 @@
 //! The boot module: arms machines that are to boot, and tells the engine how far they have come.
 
-use crate::{BootEvent, BootFile, BootPlan, Host, Hosts, Seed as SeedArchive, hosts::is_node_name};
+use crate::{
+    Arch, BootEvent, BootFile, BootPlan, Host, Hosts, Seed as SeedArchive,
+    hosts::is_node_name,
+    progress::{self, Progress},
+};
 use async_trait::async_trait;
 use kraken::{Context, Failure, Keeper, Module, Order, View};
 use kraken_model::{Change, Document, Millis, NodeId, Path, Value};
@@ -100,6 +104,7 @@ pub struct BootModule {
     /// Whether the boots that were kept have been read.
     restored: OnceCell<()>,
     served: Mutex<BTreeMap<NodeId, Served>>,
+    progress: Mutex<Progress>,
     news: Mutex<VecDeque<String>>,
 }
 
@@ -122,6 +127,7 @@ impl BootModule {
             armed: Mutex::default(),
             restored: OnceCell::new(),
             served: Mutex::default(),
+            progress: Mutex::default(),
             news: Mutex::default(),
         }
     }
@@ -132,13 +138,37 @@ impl BootModule {
         self.news.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
+    /// Remembers something for people to see, which was found before anybody booted.
+    #[must_use]
+    pub fn with_news(self, news: Vec<String>) -> Self {
+        self.news.lock().unwrap_or_else(PoisonError::into_inner).extend(news);
+        self
+    }
+
     fn armed(&self, node: &NodeId) -> Option<Armed> {
         self.armed.lock().unwrap_or_else(PoisonError::into_inner).get(node).cloned()
     }
 
     /// Arms a node: mints its token, makes its seed, and has the boot service answer it. A boot
     /// that is under way goes on as it is: the machine may have its seed already.
-    async fn arm(&self, order: &Order, context: &Context) -> Result<(), String> {
+    async fn arm(&self, order: &Order, context: &Context) -> Result<(), Failure> {
+        self.check_arch(&order.cfg).map_err(|reason| Failure { reason, permanent: true })?;
+        let done = self.make_ready(order, context).await;
+        done.map_err(|reason| Failure { reason, permanent: false })
+    }
+
+    /// Layer 0 has to be for the node's processor.
+    fn check_arch(&self, cfg: &Document) -> Result<(), String> {
+        match (arch(cfg), Arch::of_kernel(self.material.kernel.bytes())) {
+            (Some(node), Some(kernel)) if node != kernel => Err(format!(
+                "Layer 0 is for {kernel}, and the node is {node}: correct `arch` in the cluster file, \
+                 or run a server with a Layer 0 for {node} (`layercake minos build`)"
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    async fn make_ready(&self, order: &Order, context: &Context) -> Result<(), String> {
         self.restored.get_or_init(|| self.restore()).await;
         // One that was kept for a node that was away for long is worth nothing any more.
         if self.armed(&order.node).is_none_or(|armed| !armed.is_recent()) {
@@ -236,7 +266,7 @@ impl BootModule {
             let unarmed = if is_found { BootPlan::Found } else { BootPlan::Idle };
             let armed = armed.filter(|armed| !is_found || armed.is_recent());
             let plan = armed.map_or(unarmed, |armed| self.plan(armed, &cfg));
-            let host = host(&node, &cfg, plan)
+            let host = host(&node, &cfg, plan, Arch::of_kernel(self.material.kernel.bytes()))
                 .inspect_err(|reason| tracing::warn!(%node, reason, "cannot be served"));
             let host = host.ok().flatten().map(Arc::new);
             served.insert(node, Served { cfg, boot_id, is_found, host });
@@ -281,12 +311,27 @@ impl BootModule {
                 None => (None, Document::new()),
             };
             let has = |path, value| dsc.text(path) == Some(value);
+            let joined = has(run_state::PATH, run_state::SYNC);
+            let off = has(phys_state::PATH, phys_state::POWER_OFF);
+            let changes = self.follow(|progress| match &cfg {
+                None => {
+                    progress.gone(&node);
+                    Vec::new()
+                }
+                Some(_) if joined => progress.joined(&node, &dsc),
+                Some((cfg, _)) if off => {
+                    if cfg.text(phys_state::PATH) != Some(phys_state::POWER_ON) {
+                        progress.ended(&node);
+                    }
+                    progress.lost_power(&node)
+                }
+                Some(_) => Vec::new(),
+            });
+            discover(context, &node, changes).await;
             if self.armed(&node).is_some() {
-                if has(run_state::PATH, run_state::SYNC) {
+                if joined {
                     self.disarm(&node).await;
-                } else if (cfg.is_none() && !context.views().may_return(&node))
-                    || has(phys_state::PATH, phys_state::POWER_OFF)
-                {
+                } else if off || (cfg.is_none() && !context.views().may_return(&node)) {
                     self.disarm(&node).await;
                     self.tickets.withdraw(&node).await;
                 }
@@ -294,6 +339,10 @@ impl BootModule {
             cfgs.push((node, cfg));
         }
         self.publish(cfgs);
+    }
+
+    fn follow<T>(&self, what: impl FnOnce(&mut Progress) -> T) -> T {
+        what(&mut self.progress.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     async fn event(&self, event: BootEvent, context: &Context) {
@@ -307,11 +356,12 @@ impl BootModule {
                 // Whatever was found running there has ended.
                 let is_found = context.views().get(&node).is_some_and(|v| is_found(&v.dsc));
                 let on = Change::set(Path::known(phys_state::PATH), phys_state::POWER_ON);
-                let changes = vec![
+                let mut changes: Vec<_> = is_found.then_some(on).into_iter().collect();
+                changes.extend([
                     Change::set(Path::known(boot_state::PATH), boot_state::INIT),
                     Change::set(Path::known(run_state::PATH), run_state::INIT),
-                ];
-                let changes = is_found.then_some(on).into_iter().chain(changes).collect();
+                ]);
+                changes.extend(self.follow(|progress| progress.served(&node)));
                 context.discover(&node, changes).await;
             }
             BootEvent::FirmwareAsks { node, .. } => {
@@ -322,16 +372,41 @@ impl BootModule {
                     context.discover(&node, vec![on]).await;
                 }
             }
+            BootEvent::FirmwareSeen { node, arch, is_ipxe, .. } => {
+                let Ok(node) = NodeId::new(&node) else { return };
+                let changes = self.follow(|progress| progress.firmware(&node, arch, is_ipxe));
+                discover(context, &node, changes).await;
+            }
+            BootEvent::CardSeen { node, bus_id } => {
+                let Ok(node) = NodeId::new(&node) else { return };
+                let changes = self.follow(|progress| progress.card(&node, &bus_id));
+                discover(context, &node, changes).await;
+            }
             BootEvent::UnknownMachine { mac, facts, iface } => {
                 self.tell(format!("unknown machine {mac} on {iface}: {facts:?}"));
             }
-            BootEvent::Refused { service, source, reason } => {
+            BootEvent::Refused { service, node: Some(node), reason, .. } => {
+                self.tell(format!("{service:?}: {node} cannot boot: {reason}"));
+                self.stuck(&node, reason, context).await;
+            }
+            BootEvent::Refused { service, source, reason, node: None } => {
                 self.tell(format!("{service:?} refused {source}: {reason}"));
             }
             BootEvent::AddressInUse { node, address, .. } => {
-                self.tell(format!("{node} finds its address {address} in use by another machine"));
+                let reason = format!("it finds its address {address} in use by another machine");
+                self.tell(format!("{node}: {reason}"));
+                self.stuck(&node, reason, context).await;
             }
             _ => {}
+        }
+    }
+
+    /// A node cannot boot. What happens to one that is not expected to is news, and no more.
+    async fn stuck(&self, node: &str, reason: String, context: &Context) {
+        let Ok(node) = NodeId::new(node) else { return };
+        if self.armed(&node).is_some() {
+            let changes = self.follow(|progress| progress.stuck(&node, reason));
+            discover(context, &node, changes).await;
         }
     }
 
@@ -351,9 +426,10 @@ impl Module for BootModule {
         "boot"
     }
 
-    /// That a machine that was found running runs nothing any more is seen here.
+    /// That a machine that was found running runs nothing any more is seen here, and what keeps one from
+    /// booting.
     fn discovers(&self, path: &Path) -> bool {
-        path.as_str() == phys_state::PATH
+        path.as_str() == phys_state::PATH || progress::FACTS.contains(&path.as_str())
     }
 
     async fn run(&self, context: Context) {
@@ -373,10 +449,7 @@ impl Module for BootModule {
 
     async fn take(&self, order: &Order, context: &Context) -> Result<(), Failure> {
         match order.mutation.as_ref() {
-            "boot.arm" => {
-                let done = self.arm(order, context).await;
-                done.map_err(|reason| Failure { reason, permanent: false })
-            }
+            "boot.arm" => self.arm(order, context).await,
             // The machine comes by itself; that it did is seen from what it was served.
             "boot.serve" => Ok(()),
             other => {
@@ -397,6 +470,24 @@ fn is_found(dsc: &Document) -> bool {
     dsc.text(phys_state::PATH) == Some(phys_state::PHYS_FOUND)
 }
 
+async fn discover(context: &Context, node: &NodeId, changes: Vec<Change>) {
+    if !changes.is_empty() {
+        context.discover(node, changes).await;
+    }
+}
+
+/// The architecture that a node should have.
+fn arch(cfg: &Document) -> Option<Arch> {
+    cfg.text("arch").and_then(Arch::from_word)
+}
+
+/// A domain as DHCP and resolvers take it, without the dot of the root; nothing for what is none.
+fn domain(cfg: &Document, interface: &str) -> Option<String> {
+    let domain = cfg.text(&format!("net.{interface}.domain"))?;
+    let domain = domain.strip_suffix('.').unwrap_or(domain);
+    layercake_seed::is_host_name(domain).then(|| domain.to_owned())
+}
+
 /// What the seed says of one interface; nothing for one without address.
 fn interface(cfg: &Document, name: &str) -> Option<Result<SeedInterface, String>> {
     let fact = |key: &str| cfg.get(&format!("net.{name}.{key}"));
@@ -410,6 +501,7 @@ fn interface(cfg: &Document, name: &str) -> Option<Result<SeedInterface, String>
             address,
             gateway: gateway.transpose().map_err(|_| wrong("gateway"))?,
             dns: servers(fact("dns")).map(IpAddr::V4).collect(),
+            domain: domain(cfg, name),
             mtu: fact("mtu").and_then(Value::as_int).and_then(|mtu| u32::try_from(mtu).ok()),
         })
     };
@@ -422,7 +514,12 @@ fn servers(list: Option<&Value>) -> impl Iterator<Item = Ipv4Addr> {
 }
 
 /// The host that the boot service answers for a node; nothing for a node that does not boot here.
-fn host(node: &NodeId, cfg: &Document, plan: BootPlan) -> Result<Option<Host>, String> {
+fn host(
+    node: &NodeId,
+    cfg: &Document,
+    plan: BootPlan,
+    layer0: Option<Arch>,
+) -> Result<Option<Host>, String> {
     let name = cfg.text("boot.interface").unwrap_or("boot");
     let fact = |key: &str| cfg.get(&format!("net.{name}.{key}"));
     let text = |key: &str| fact(key).and_then(Value::as_text);
@@ -437,6 +534,8 @@ fn host(node: &NodeId, cfg: &Document, plan: BootPlan) -> Result<Option<Host>, S
         prefix: cidr.prefix(),
         gateway: text("gateway").and_then(|gateway| gateway.parse().ok()),
         dns: servers(fact("dns")).take(crate::hosts::MAX_DNS_SERVERS).collect(),
+        domain: domain(cfg, name).map(Into::into),
+        arch: arch(cfg).or(layer0),
         hostname: node.as_str().into(),
         lease_secs: LEASE_SECONDS,
         plan,

@@ -12,7 +12,11 @@ use std::{
 
 use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value};
 
-use crate::hosts::{BootPlan, Host};
+use crate::{
+    arch::Arch,
+    hosts::{BootPlan, Host},
+    report::FOREIGN,
+};
 
 /// The longest wait between attempts.
 pub const MAX_WAIT_SECS: u32 = 30;
@@ -25,8 +29,9 @@ pub const DEFAULT_TEMPLATE: &str = include_str!("default.ipxe.j2");
 const DEFAULT_NAME: &str = "default.ipxe.j2";
 
 /// What a template can name.
-const VARIABLES: &str = "node, hostname, mac, address, netmask, gateway, server, boot_id, cmdline, \
-    kernel_url, initramfs_url, seed_url, script_url, first_wait_secs, max_wait_secs";
+const VARIABLES: &str = "node, hostname, mac, address, netmask, gateway, server, boot_id, arch, \
+    foreign_builds, cmdline, kernel_url, initramfs_url, seed_url, script_url, report_url, \
+    first_wait_secs, max_wait_secs";
 
 /// Why there is no script.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +76,7 @@ pub struct Scripts {
     environment: Environment<'static>,
     file: String,
     server: SocketAddrV4,
+    tftp_port: u16,
 }
 
 impl Scripts {
@@ -91,7 +97,13 @@ impl Scripts {
                 detail: describe(&error),
             }
         })?;
-        Ok(Self { environment, file: file.to_owned(), server })
+        Ok(Self { environment, file: file.to_owned(), server, tftp_port: 69 })
+    }
+
+    /// The same, where TFTP is served on another port.
+    #[must_use]
+    pub fn with_tftp_port(self, tftp_port: u16) -> Self {
+        Self { tftp_port, ..self }
     }
 
     /// The script of a node that is armed.
@@ -123,6 +135,15 @@ impl Scripts {
 
     fn variables(&self, host: &Host, boot_id: &str, cmdline: &str) -> Value {
         let base = format!("http://{}/boot/{}", self.server, host.node);
+        let port =
+            if self.tftp_port == 69 { String::new() } else { format!(":{}", self.tftp_port) };
+        let report = format!("tftp://{}{port}/report/{}", self.server.ip(), host.node);
+        // What iPXE calls the processors of programs that the node's cannot run (`buildarch`).
+        let foreign: &[&str] = match host.arch {
+            Some(Arch::X86_64) => &["arm64", "arm32"],
+            Some(Arch::Aarch64) => &["x86_64", "i386"],
+            None => &[],
+        };
         Value::from_pairs([
             ("node", Value::from(&*host.node)),
             ("hostname", Value::from(&*host.hostname)),
@@ -132,11 +153,15 @@ impl Scripts {
             ("gateway", Value::from(host.gateway.map(|gateway| gateway.to_string()))),
             ("server", Value::from(self.server.ip().to_string())),
             ("boot_id", Value::from(boot_id)),
+            ("arch", Value::from(host.arch.map(Arch::word))),
+            ("foreign_builds", foreign.iter().copied().map(Value::from).collect()),
             ("cmdline", Value::from(cmdline)),
             ("kernel_url", Value::from(format!("{base}/kernel"))),
             ("initramfs_url", Value::from(format!("{base}/initramfs"))),
             ("seed_url", Value::from(format!("{base}/seed"))),
             ("script_url", Value::from(format!("{base}/script.ipxe"))),
+            ("report_url", Value::from(report)),
+            ("foreign_step", Value::from(FOREIGN)),
             ("first_wait_secs", Value::from(first_wait_secs(&host.node))),
             ("max_wait_secs", Value::from(MAX_WAIT_SECS)),
         ])
@@ -176,11 +201,30 @@ mod tests {
         for expected in [
             "kernel --name kernel http://10.77.0.1:8080/boot/n11/kernel ${initrds} console=ttyS0 quiet || goto failed\n",
             "initrd --name initramfs http://10.77.0.1:8080/boot/n11/initramfs || goto failed\n",
-            "initrd --name seed http://10.77.0.1:8080/boot/n11/seed || goto failed\n",
+            "initrd --name seed http://10.77.0.1:8080/boot/n11/seed?card=${netX/busid:hexraw} || goto failed\n",
+            "imgfetch --name report tftp://10.77.0.1/report/n11/${step}/${error} && imgfree report ||\n",
             "chain --autofree --replace http://10.77.0.1:8080/boot/n11/script.ipxe || goto failed\n",
         ] {
             assert!(script.contains(expected), "{expected} in\n{script}");
         }
+    }
+
+    #[test]
+    fn ipxe_for_another_processor_reports_itself_and_fetches_nothing() {
+        let render = |arch| {
+            let scripts = Scripts::built_in(SERVER.parse().unwrap()).unwrap().with_tftp_port(6969);
+            scripts.render(&Host { arch, ..host(11, armed()) }).unwrap()
+        };
+        let script = render(Some(Arch::X86_64));
+        let at = |text: &str| script.find(text).unwrap_or_else(|| panic!("{text} in\n{script}"));
+        assert!(at("iseq x${buildarch} xarm64 && goto foreign ||\n") < at("kernel --name"));
+        assert!(
+            at(":foreign\n") < at("tftp://10.77.0.1:6969/report/n11/architecture/${buildarch} ")
+        );
+        assert!(
+            render(Some(Arch::Aarch64)).contains("iseq x${buildarch} xi386 && goto foreign ||\n")
+        );
+        assert!(!render(None).contains("foreign"));
     }
 
     #[test]

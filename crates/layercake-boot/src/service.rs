@@ -1,10 +1,8 @@
 //! Runs DHCP, TFTP and HTTP on one interface.
 
 use std::{
-    collections::BTreeMap,
     io,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
-    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -18,7 +16,8 @@ use tokio::{
 use crate::{
     dhcp::{self, BootPrograms, ServerConfig},
     events::{BootEvent, CounterSnapshot, Reporter},
-    hosts::{BootFile, BootFileError, Hosts},
+    firmwares::Firmwares,
+    hosts::Hosts,
     http::{self, HttpBoot, driver::HttpLimits},
     ndp,
     script::{ScriptError, Scripts},
@@ -30,10 +29,6 @@ use crate::{
 pub const EVENT_CHANNEL_PLACES: usize = 1024;
 /// The largest TFTP block: what an Ethernet frame holds besides the headers.
 pub const MAX_BLOCK_BYTES: u16 = 1468;
-/// Programs are small; whatever is larger does not belong into their directory.
-const MAX_PROGRAM_BYTES: u64 = 16 << 20;
-/// Files that are taken from the directory of boot programs.
-const MAX_PROGRAMS: usize = 64;
 
 /// How the service is set up.
 #[derive(Clone)]
@@ -48,7 +43,7 @@ pub struct BootConfig {
     pub tftp_port: u16,
     /// The port of HTTP; 0 takes a free one.
     pub http_port: u16,
-    /// Boot programs by name; see [`read_programs`].
+    /// Boot programs by name; see [`crate::programs`].
     pub programs: Arc<BootPrograms>,
     /// The name and text of the site's own script template.
     pub template: Option<(String, String)>,
@@ -112,11 +107,13 @@ impl BootService {
             SocketAddr::V4(address) => address,
             SocketAddr::V6(_) => on(config.http_port),
         };
-        let scripts = Arc::new(match &config.template {
+        let scripts = match &config.template {
             Some((name, text)) => Scripts::new(http_address, name, text)?,
             None => Scripts::built_in(http_address)?,
-        });
+        };
+        let scripts = Arc::new(scripts.with_tftp_port(config.tftp_port));
         let reporter = Reporter::new(events);
+        let firmwares = Firmwares::default();
         let (stop, stopped) = watch::channel(false);
 
         let dhcp_config = ServerConfig {
@@ -129,6 +126,7 @@ impl BootService {
             hosts: hosts.clone(),
             programs: programs.clone(),
             scripts: scripts.clone(),
+            firmwares: firmwares.clone(),
         };
         let tftp_config = TftpConfig {
             address,
@@ -136,7 +134,13 @@ impl BootService {
             retransmit_after: config.tftp_retransmit_after,
             max_block_bytes: MAX_BLOCK_BYTES,
         };
-        let boot = HttpBoot { hosts: hosts.clone(), programs, scripts, reporter: reporter.clone() };
+        let boot = HttpBoot {
+            hosts: hosts.clone(),
+            programs,
+            scripts,
+            firmwares: firmwares.clone(),
+            reporter: reporter.clone(),
+        };
         let router = http::router(boot).merge(config.routes);
 
         let mut tasks = JoinSet::new();
@@ -147,7 +151,8 @@ impl BootService {
             }
             Err(error) => tracing::info!(%iface, %error, "router solicitations are not answered"),
         }
-        let dhcp = dhcp::driver::serve(dhcp_socket, iface, dhcp_config, hosts, reporter.clone());
+        let heard = dhcp::driver::Heard { reporter: reporter.clone(), firmwares };
+        let dhcp = dhcp::driver::serve(dhcp_socket, iface, dhcp_config, hosts, heard);
         let tftp = tftp::driver::serve(tftp_socket, tftp_config, Arc::new(files), reporter.clone());
         tasks.spawn(until(stopped.clone(), dhcp));
         tasks.spawn(until(stopped.clone(), tftp));
@@ -196,77 +201,5 @@ impl BootHandle {
         // Nobody listens any more if all parts have ended already.
         let _ = self.stop.send(true);
         while self.tasks.join_next().await.is_some() {}
-    }
-}
-
-/// Why the boot programs could not be read.
-#[derive(Debug, thiserror::Error)]
-pub enum ProgramsError {
-    /// The directory cannot be listed.
-    #[error("cannot list the boot programs in {}", path.display())]
-    List {
-        /// Which directory.
-        path: PathBuf,
-        /// What the file system said.
-        #[source]
-        source: io::Error,
-    },
-    /// A file in it cannot be read.
-    #[error(transparent)]
-    File(#[from] BootFileError),
-    /// More files than boot programs there can be.
-    #[error("more than {MAX_PROGRAMS} files in {}; it is not a directory of boot programs", path.display())]
-    TooMany {
-        /// Which directory.
-        path: PathBuf,
-    },
-}
-
-/// Reads the `*.kpxe`, `*.pxe` and `*.efi` of a directory, such as Debian's `/usr/lib/ipxe`. They are
-/// read once: no request from the network ever opens a file.
-pub fn read_programs(directory: &Path) -> Result<BootPrograms, ProgramsError> {
-    let list = |source| ProgramsError::List { path: directory.to_owned(), source };
-    let mut programs = BTreeMap::new();
-    for entry in std::fs::read_dir(directory).map_err(list)? {
-        let path = entry.map_err(list)?.path();
-        let program = path.extension().is_some_and(|e| e == "kpxe" || e == "pxe" || e == "efi");
-        let small = path.metadata().is_ok_and(|m| m.is_file() && m.len() <= MAX_PROGRAM_BYTES);
-        let Some(name) = path.file_name().and_then(|n| n.to_str()) else { continue };
-        if program && small {
-            programs.insert(name.to_owned(), BootFile::read(&path)?);
-            if programs.len() > MAX_PROGRAMS {
-                return Err(ProgramsError::TooMany { path: directory.to_owned() });
-            }
-        }
-    }
-    Ok(programs)
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn only_boot_programs_are_taken_from_their_directory() {
-        let directory = tempfile::tempdir().unwrap();
-        for name in ["undionly.kpxe", "snponly.efi", "README", "big.iso"] {
-            std::fs::write(directory.path().join(name), name).unwrap();
-        }
-        std::fs::create_dir(directory.path().join("old.efi")).unwrap();
-        let programs = read_programs(directory.path()).unwrap();
-        assert_eq!(programs.keys().collect::<Vec<_>>(), ["snponly.efi", "undionly.kpxe"]);
-        assert_eq!(programs["snponly.efi"].bytes(), "snponly.efi");
-    }
-
-    #[test]
-    fn a_missing_or_broken_directory_is_named() {
-        let directory = tempfile::tempdir().unwrap();
-        let missing = directory.path().join("none");
-        let error = read_programs(&missing).unwrap_err().to_string();
-        assert_eq!(error, format!("cannot list the boot programs in {}", missing.display()));
-        std::fs::write(directory.path().join("empty.efi"), "").unwrap();
-        let error = read_programs(directory.path()).unwrap_err().to_string();
-        assert!(error.ends_with("empty.efi has 0 bytes; expected 1 to 1073741824"), "{error}");
     }
 }

@@ -6,7 +6,8 @@ use std::process::{Command, Output};
 const SEED: &str = r#"{
     "version": 1, "node": "n01", "cluster": "lab", "boot_id": "b-1",
     "interfaces": [{"mac": "52:54:00:ab:cd:01", "address": "10.7.0.11/24", "mtu": 1400,
-                    "gateway": "10.7.0.1", "dns": ["10.7.0.1", "10.7.0.2"]}],
+                    "gateway": "10.7.0.1", "domain": "lab.example",
+                    "dns": ["10.7.0.1", "10.7.0.2"]}],
     "parents": [{"addr": "10.7.0.1:7171"}],
     "parent_key_sha256": "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff",
     "join_token": "5e0c7f0e5e0c7f0e5e0c7f0e5e0c7f0e",
@@ -83,7 +84,7 @@ fn a_device_that_appears_late_is_configured_as_the_seed_says_and_twice_is_as_goo
     assert!(namespace.run(&["ip", "link", "show", "port"]).contains("mtu 1400"));
     assert!(namespace.run(&["ip", "link", "show", "lo"]).contains("LOWER_UP"));
     let servers = std::fs::read_to_string(&resolv_conf).unwrap();
-    assert_eq!(servers, "nameserver 10.7.0.1\nnameserver 10.7.0.2\n");
+    assert_eq!(servers, "search lab.example\nnameserver 10.7.0.1\nnameserver 10.7.0.2\n");
 }
 
 /// A seed with a second interface, of this hardware address.

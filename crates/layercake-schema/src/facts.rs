@@ -146,6 +146,9 @@ fn boot() -> Schema {
                 "The interface it boots from, as named under net; boot if absent",
             ),
             field("boot.cmdline", ANY, CFG, "What is added to the kernel's command line"),
+            field("boot.firmware", ANY, DSC, "The firmware that asked last, such as x86-64 UEFI"),
+            field("boot.card", ANY, DSC, "The network card it booted from, by its numbers"),
+            field("boot.reason", ANY, DSC, "Why it does not boot, or did not join after a boot"),
         ],
     )
 }

@@ -73,6 +73,9 @@ pub struct SeedInterface {
     /// Name servers reached through it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dns: Vec<IpAddr>,
+    /// The domain that names without a dot are looked up in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
     /// Maximum transmission unit in bytes, where the driver's own does not do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
@@ -229,6 +232,9 @@ impl SeedInterface {
         if self.dns.len() > MAX_DNS {
             return Err(("dns", "names more than 8 servers"));
         }
+        if self.domain.as_deref().is_some_and(|domain| !is_host_name(domain)) {
+            return Err(("domain", "is not a domain (letters, digits, `-`, `.`; RFC 1123)"));
+        }
         // RFC 791: every link carries 68 bytes; 9216 is the largest jumbo frame in use, and
         // 65535 the most that an IPv4 header can say.
         if self.mtu.is_some_and(|mtu| !(68..=65_535).contains(&mtu)) {
@@ -260,7 +266,8 @@ mod tests {
     const GOOD: &str = r#"{
         "version": 1, "node": "n01", "cluster": "lab", "boot_id": "b-1",
         "interfaces": [{"mac": "52:54:00:AB:cd:01", "address": "10.7.0.11/24",
-                        "gateway": "10.7.0.1", "dns": ["10.7.0.1"]}],
+                        "gateway": "10.7.0.1", "dns": ["10.7.0.1"],
+                        "domain": "lab.example"}],
         "parents": [{"addr": "10.7.0.1:7171"}],
         "parent_key_sha256": "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff",
         "join_token": "5e0c7f0e5e0c7f0e5e0c7f0e5e0c7f0e",
@@ -294,6 +301,7 @@ mod tests {
             ("n01", "n 01", "`node` is not a host name"),
             ("\"b-1\"", "\"\"", "`boot_id` must have 1 to 128"),
             ("10.7.0.1\", \"dns", "10.8.0.1\", \"dns", "`interfaces[0].gateway` lies outside"),
+            ("lab.example", "lab example", "`interfaces[0].domain` is not a domain"),
             ("52:54:00:AB:cd:01", "01:00:5e:00:00:01", "`interfaces[0].mac` is not"),
             ("10.7.0.1:7171", "10.7.0.1:0", "`parents[0].addr` must be"),
             ("10.7.0.11/24", "0.0.0.0/24", "`interfaces[0].address` is not"),

@@ -6,14 +6,17 @@ use async_trait::async_trait;
 use kraken::{Identity, Keeper, Module, SyncOptions, SyncParent};
 use kraken_model::{Document, NodeId, Path as Address};
 use kraken_plan::Effect;
-use layercake_boot::{BootConfig, BootFile, BootHandle, BootModule, BootService, Hosts, Material};
+use layercake_boot::{
+    Arch, BootConfig, BootFile, BootHandle, BootModule, BootService, Hosts, Material,
+    dhcp::BootPrograms, programs::read_programs,
+};
 use layercake_image::ServeCounters;
 use layercake_power::{Console, PowerModule, QemuHost};
 use layercake_schema::phys_state;
 use layercake_seed::SeedParent;
 use layercake_types::SYNC_PORT;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, watch};
 
@@ -30,6 +33,34 @@ pub struct Hardware {
     pub run: PathBuf,
     /// Kernel and initramfs of Layer 0, as built by `layercake-minos`.
     pub minos: PathBuf,
+    /// What firmware loads.
+    programs: Arc<BootPrograms>,
+    /// What is wrong with them, for people.
+    news: Vec<String>,
+}
+
+impl Hardware {
+    /// Reads the boot programs, and warns of what is missing among them: without them machines get an
+    /// address and nothing to boot.
+    #[must_use]
+    pub fn new(run: PathBuf, minos: PathBuf, boot_programs: &Path) -> Self {
+        let read = read_programs(boot_programs);
+        let kernel = BootFile::read(&minos.join("vmlinuz")).ok();
+        let arch = kernel.and_then(|kernel| Arch::of_kernel(kernel.bytes()));
+        let missing = read.missing(arch.or_else(|| Arch::from_word(std::env::consts::ARCH)));
+        let mut news: Vec<String> = read.left_out.iter().map(|e| crate::api::chain(e)).collect();
+        if !missing.is_empty() {
+            news.push(format!(
+                "machines with this firmware get an address and nothing to boot, since {} has no boot \
+                 program for it: {}; {}",
+                boot_programs.display(),
+                missing.join(", "),
+                layercake_boot::programs::REMEDY,
+            ));
+        }
+        news.iter().for_each(|news| tracing::warn!("{news}"));
+        Self { run, minos, programs: Arc::new(read.found), news }
+    }
 }
 
 /// What looks after them.
@@ -55,6 +86,7 @@ impl World for Hardware {
         let served = Arc::new(ServeCounters::default());
         let mut config = BootConfig::new(&network.interface, network.server);
         config.http_port = network.http_port.get();
+        config.programs = Arc::clone(&self.programs);
         config.routes = layercake_image::router(setup.images.clone(), Arc::clone(&served));
         let material = Material {
             cluster: setup.cluster.name.clone(),
@@ -66,7 +98,8 @@ impl World for Hardware {
                 .parse()?,
         };
         let tickets = Arc::new(SyncTickets(Arc::clone(&sync)));
-        let boot = BootModule::new(material, tickets, setup.keeper.clone(), hosts, events_in);
+        let boot = BootModule::new(material, tickets, setup.keeper.clone(), hosts, events_in)
+            .with_news(self.news.clone());
         let host = QemuHost::new(self.run.join("qemu")).map_err(WorldError::Qemu)?;
         let power = Arc::new(PowerModule::new(host));
         let service = BootService::start(config, hosts_seen, events)?;

@@ -42,6 +42,8 @@ pub struct Config {
     pub run: PathBuf,
     /// Kernel and initramfs of Layer 0, as built by `layercake-minos`.
     pub minos: PathBuf,
+    /// Where the programs are that firmware loads: iPXE, as a distribution packages it.
+    pub boot_programs: PathBuf,
     /// Where the files of modules out of process are; there need not be any.
     pub modules: PathBuf,
     /// The unix socket of the API.
@@ -199,7 +201,8 @@ impl Server {
     /// With what stands in the way, and what to do about it.
     pub async fn start(config: Config) -> Result<Self, ServerError> {
         let (run, minos) = (config.run.clone(), config.minos.clone());
-        Self::start_in(config, Arc::new(Hardware { run, minos })).await
+        let hardware = Hardware::new(run, minos, &config.boot_programs);
+        Self::start_in(config, Arc::new(hardware)).await
     }
 
     /// The same in another world than that of hardware.

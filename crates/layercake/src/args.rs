@@ -273,6 +273,9 @@ pub(crate) struct Serve {
     /// Kernel and initramfs of Layer 0, as made by `layercake minos build`
     #[arg(long, value_name = "DIR", default_value = "/var/lib/layercake/minos")]
     pub(crate) minos: PathBuf,
+    /// Where the programs are that firmware loads: undionly.kpxe, snponly.efi, ipxe.efi (Debian: ipxe)
+    #[arg(long, value_name = "DIR", default_value = "/usr/lib/ipxe")]
+    pub(crate) boot_programs: PathBuf,
     /// Where the files of modules out of process are; there need not be any
     #[arg(long, value_name = "DIR", default_value = "/etc/layercake/modules.d")]
     pub(crate) modules: PathBuf,

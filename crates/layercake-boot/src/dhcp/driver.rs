@@ -9,10 +9,20 @@ use std::{
 use tokio::{net::UdpSocket, sync::watch};
 
 use super::{Incoming, MAX_DATAGRAM_BYTES, ServerConfig, handle};
-use crate::{events::Reporter, hosts::Hosts};
+use crate::{
+    events::{BootEvent, Reporter},
+    firmwares::Firmwares,
+    hosts::Hosts,
+};
 
 /// A failed receive is a sign of trouble with the device; do not spin on it.
 const RECEIVE_ERROR_PAUSE: Duration = Duration::from_millis(100);
+
+/// Where what was heard goes.
+pub(crate) struct Heard {
+    pub(crate) reporter: Reporter,
+    pub(crate) firmwares: Firmwares,
+}
 
 /// Serves until it is dropped. It holds no state, so that is safe at any point.
 pub(crate) async fn serve(
@@ -20,8 +30,9 @@ pub(crate) async fn serve(
     iface: Arc<str>,
     config: ServerConfig,
     hosts: watch::Receiver<Arc<Hosts>>,
-    reporter: Reporter,
+    heard: Heard,
 ) {
+    let Heard { reporter, firmwares } = heard;
     let mut buffer = [0; MAX_DATAGRAM_BYTES];
     loop {
         let (len, source) = match socket.recv_from(&mut buffer).await {
@@ -37,7 +48,13 @@ pub(crate) async fn serve(
         let table = hosts.borrow().clone();
         let incoming = Incoming { iface: &iface, source, bytes: &buffer[..len] };
         let (reply, events) = handle(&table, &config, &incoming);
-        // The reply first: events are told when the client can know of it.
+        // Before the reply, which the client answers by fetching what it was told of.
+        for event in &events {
+            if let BootEvent::FirmwareSeen { node, arch, .. } = event {
+                firmwares.note(node, *arch);
+            }
+        }
+        // The reply before the events: these are told when the client can know of it.
         if let Some(reply) = reply {
             send(&socket, &iface, &reply.bytes, reply.dest).await;
         }

@@ -17,9 +17,10 @@ use std::{
     sync::Arc,
 };
 
+pub(crate) use firmware::processor_of;
 pub use firmware::{FIRMWARE, Firmware, Transport, firmware};
 use reply::ReplyKind;
-pub use wire::{MAX_DATAGRAM_BYTES, Malformed, MessageType, Request};
+pub use wire::{Client, MAX_DATAGRAM_BYTES, Malformed, MessageType, RelayAgent, Request};
 
 use crate::{
     events::{BootEvent, Service},
@@ -45,6 +46,13 @@ pub struct ServerConfig {
     pub http_port: u16,
     /// The boot programs there are. A firmware whose programs are all missing gets an address only.
     pub programs: Arc<BootPrograms>,
+}
+
+impl ServerConfig {
+    /// The address that this client takes for ours: a relay may stand in for us (RFC 5107).
+    fn identifier(&self, request: &Request<'_>) -> Ipv4Addr {
+        request.relay.server_id_override.unwrap_or(self.address)
+    }
 }
 
 /// A datagram that reached the server's port.
@@ -75,7 +83,8 @@ pub fn handle(
 ) -> (Option<Reply>, Vec<BootEvent>) {
     let refused = |reason: String| {
         let source = IpAddr::V4(*incoming.source.ip());
-        (None, vec![BootEvent::Refused { service: Service::Dhcp, source, reason }])
+        let (service, node) = (Service::Dhcp, None);
+        (None, vec![BootEvent::Refused { service, node, source, reason }])
     };
     let request = match Request::parse(incoming.bytes) {
         Ok(request) => request,
@@ -89,16 +98,16 @@ pub fn handle(
         };
         return (None, vec![unknown]);
     };
-    // Where the client sits: at the relay that passed it on, or beside us.
-    let here = if request.giaddr.is_unspecified() { config.address } else { request.giaddr };
+    let here = network_of(&request, host, config, *incoming.source.ip());
     if !host.shares_network_with(here) {
-        return refused(format!(
-            "{} asked in the network of {here}, but its address is {}/{}; check its cabling or its \
+        let reason = format!(
+            "it asked in the network of {here}, but its address is {}/{}; check its cabling or its \
              address",
-            host.node, host.address, host.prefix
-        ));
+            host.address, host.prefix
+        );
+        return (None, vec![BootEvent::stuck(host, Service::Dhcp, reason)]);
     }
-    let exchange = Exchange { host, config, request: &request };
+    let exchange = Exchange { host, config, request: &request, source: incoming.source };
     if host.plan == BootPlan::Found && request.is_of_firmware() {
         let asks = BootEvent::FirmwareAsks { node: host.node.clone(), mac: host.mac };
         return (None, vec![asks]);
@@ -118,11 +127,26 @@ pub fn handle(
     }
 }
 
+/// An address in the network where the client sits: the one that its relay says, or the relay's own;
+/// without a relay, ours. A client that has its address already may be behind a router and ask us
+/// directly (RFC 2131 section 4.3.2, RENEWING).
+fn network_of(
+    request: &Request<'_>,
+    host: &Host,
+    config: &ServerConfig,
+    source: Ipv4Addr,
+) -> Ipv4Addr {
+    let relay = Some(request.giaddr).filter(|relay| !relay.is_unspecified());
+    let direct = Some(source).filter(|s| *s == request.ciaddr && *s == host.address);
+    request.relay.link_selection.or(relay).or(direct).unwrap_or(config.address)
+}
+
 /// A known client in the right network, and what it asked.
 struct Exchange<'a> {
     host: &'a Host,
     config: &'a ServerConfig,
     request: &'a Request<'a>,
+    source: SocketAddrV4,
 }
 
 impl Exchange<'_> {
@@ -137,7 +161,7 @@ impl Exchange<'_> {
         let request = self.request;
         let wanted = match (request.server_id, request.requested) {
             // SELECTING another server.
-            (Some(server), _) if server != self.config.address => return (None, Vec::new()),
+            (Some(_), _) if !self.addressed_to_us() => return (None, Vec::new()),
             // SELECTING us; INIT-REBOOT.
             (_, Some(address)) => address,
             // RENEWING, REBINDING.
@@ -166,7 +190,8 @@ impl Exchange<'_> {
     }
 
     fn addressed_to_us(&self) -> bool {
-        self.request.server_id.is_none_or(|server| server == self.config.address)
+        let ours = [self.config.address, self.config.identifier(self.request)];
+        self.request.server_id.is_none_or(|server| ours.contains(&server))
     }
 
     fn acked(&self) -> BootEvent {
@@ -175,53 +200,70 @@ impl Exchange<'_> {
 
     fn answer(&self, kind: ReplyKind, event: BootEvent) -> (Option<Reply>, Vec<BootEvent>) {
         let mut events = vec![event];
+        let client = self.request.client();
+        let arch = match client {
+            Client::Other => None,
+            // A PXE client that does not say what it is, is a BIOS (RFC 4578 came later than PXE 2.1).
+            Client::Firmware(_) => Some(self.firmware().unwrap_or(0)),
+            Client::Ipxe => self.firmware(),
+        };
+        if let Some(arch) = arch {
+            let (node, mac) = (self.host.node.clone(), self.host.mac);
+            let is_ipxe = client == Client::Ipxe;
+            events.push(BootEvent::FirmwareSeen { node, mac, arch, is_ipxe });
+        }
         let boot = match (kind, &self.host.plan) {
             (ReplyKind::Nak, _) | (_, BootPlan::Idle | BootPlan::Found) => None,
-            (_, BootPlan::Armed { .. }) => self.boot_file().unwrap_or_else(|reason| {
-                let source = IpAddr::V4(self.host.address);
-                events.push(BootEvent::Refused { service: Service::Dhcp, source, reason });
+            (_, BootPlan::Armed { .. }) => self.boot_file(client, arch).unwrap_or_else(|reason| {
+                events.push(BootEvent::stuck(self.host, Service::Dhcp, reason));
                 None
             }),
         };
         match reply::encode(self.host, self.config, self.request, kind, boot.as_ref()) {
             Ok(bytes) => (Some(Reply { dest: self.destination(kind), bytes }), events),
             Err(error) => {
-                let reason = format!("no answer to {}: {error}", self.host.node);
-                let source = IpAddr::V4(self.host.address);
-                (None, vec![BootEvent::Refused { service: Service::Dhcp, source, reason }])
+                let reason = format!("its DHCP answer cannot be made: {error}");
+                (None, vec![BootEvent::stuck(self.host, Service::Dhcp, reason)])
             }
         }
     }
 
+    /// The number of the client's firmware: of those that it names the first that is known.
+    fn firmware(&self) -> Option<u16> {
+        let named = self.request.architectures();
+        named.iter().find(|arch| firmware(**arch).is_some()).or(named.first()).copied()
+    }
+
     /// What the client boots next; nothing for a client that did not ask as firmware does.
-    fn boot_file(&self) -> Result<Option<BootFilename>, String> {
+    fn boot_file(&self, client: Client, arch: Option<u16>) -> Result<Option<BootFilename>, String> {
         let ServerConfig { address, tftp_port, http_port, programs } = self.config;
-        let node = &self.host.node;
-        if self.request.is_ipxe() {
-            let port = if *tftp_port == 69 { String::new() } else { format!(":{tftp_port}") };
-            let path = crate::tftp::script_path(node);
-            return Ok(Some(BootFilename::Tftp(format!("tftp://{address}{port}/{path}"))));
+        if let Some(arch) = arch {
+            self.host.fits(arch)?;
         }
-        let http = self.request.vendor_class_starts_with(b"HTTPClient");
-        if !http && !self.request.vendor_class_starts_with(b"PXEClient") {
-            return Ok(None);
-        }
-        // A PXE client that does not say what it is, is a BIOS (RFC 4578 came later than PXE 2.1).
-        let arch = self.request.arch.unwrap_or(0);
-        let row = firmware(arch).ok_or_else(|| {
-            format!(
-                "{node} has firmware of architecture {arch}, for which there is no boot program"
-            )
+        let transport = match client {
+            Client::Other => return Ok(None),
+            Client::Ipxe => {
+                let port = if *tftp_port == 69 { String::new() } else { format!(":{tftp_port}") };
+                let path = crate::tftp::script_path(&self.host.node);
+                return Ok(Some(BootFilename::Tftp(format!("tftp://{address}{port}/{path}"))));
+            }
+            Client::Firmware(transport) => transport,
+        };
+        let arch = arch.unwrap_or(0);
+        let row = firmware(arch).filter(|row| !row.programs.is_empty()).ok_or_else(|| {
+            let name = firmware_name(arch);
+            format!("it has {name} firmware, for which there is no boot program")
         })?;
         let program =
             row.programs.iter().find(|p| programs.contains_key(**p)).ok_or_else(|| {
                 format!(
-                    "{node} ({}) needs {}; put it beside the other boot programs",
+                    "its firmware ({}) needs {}, which is not among the boot programs; {}",
                     row.name,
-                    row.programs.join(" or ")
+                    row.programs.join(" or "),
+                    crate::programs::REMEDY,
                 )
             })?;
-        Ok(Some(match row.transport {
+        Ok(Some(match transport {
             Transport::Tftp => BootFilename::Tftp((*program).to_owned()),
             Transport::Http => {
                 BootFilename::Http(format!("http://{address}:{http_port}/boot-program/{program}"))
@@ -233,7 +275,9 @@ impl Exchange<'_> {
     /// asked for it or not, it hears that, and no packet socket is needed.
     fn destination(&self, kind: ReplyKind) -> SocketAddrV4 {
         if !self.request.giaddr.is_unspecified() {
-            return SocketAddrV4::new(self.request.giaddr, SERVER_PORT);
+            let of_its_own = self.request.relay.answers_to_source_port;
+            let port = if of_its_own { self.source.port() } else { SERVER_PORT };
+            return SocketAddrV4::new(self.request.giaddr, port);
         }
         let has_address = self.request.ciaddr == self.host.address;
         let dest = match kind {
@@ -253,6 +297,28 @@ enum BootFilename {
     Http(String),
 }
 
+impl BootFilename {
+    fn name(&self) -> &str {
+        let (Self::Tftp(name) | Self::Http(name)) = self;
+        name
+    }
+
+    fn transport(&self) -> Transport {
+        match self {
+            Self::Tftp(_) => Transport::Tftp,
+            Self::Http(_) => Transport::Http,
+        }
+    }
+}
+
+/// The name of a kind of firmware, for people.
+pub(crate) fn firmware_name(arch: u16) -> String {
+    match firmware(arch) {
+        Some(row) => row.name.to_owned(),
+        None => format!("architecture {arch}"),
+    }
+}
+
 /// Feeds bytes from nowhere through [`handle`]: the entry for fuzzing. The MAC of the datagram is
 /// known, so that everything behind the look-up is reached as well.
 pub fn fuzz_handle(data: &[u8]) {
@@ -267,6 +333,8 @@ pub fn fuzz_handle(data: &[u8]) {
         prefix: 24,
         gateway: None,
         dns: Vec::new(),
+        domain: None,
+        arch: None,
         hostname: "n1".into(),
         lease_secs: 60,
         plan: BootPlan::Armed {

@@ -9,7 +9,7 @@ use dhcproto::{
 };
 
 use super::{
-    BootFilename, ServerConfig,
+    BootFilename, ServerConfig, Transport,
     wire::{Request, code},
 };
 use crate::hosts::Host;
@@ -20,7 +20,13 @@ const MIN_REPLY_BYTES: usize = 300;
 const MAX_FILE_BYTES: usize = 127;
 /// iPXE's own options (175) hold, among others, `no-pxedhcp` (176): do not wait for a proxyDHCP.
 /// Without it the ROM waits seconds for an offer that never comes.
-const IPXE_OPTIONS: (u8, [u8; 3]) = (175, [176, 1, 1]);
+const IPXE_OPTIONS: (u8, [u8; 3]) = (code::IPXE, [176, 1, 1]);
+/// PXE's own options (43) hold `PXE_DISCOVERY_CONTROL` (6) with bit 3: take the boot file of this
+/// answer, and ask no boot server (PXE 2.1 section 2.2, table 2-1). Without it, firmware that is told the
+/// class `PXEClient` looks for a boot server on port 4011.
+const NO_BOOT_SERVER: [u8; 4] = [6, 1, 8, code::END];
+/// What is left out, in this order, where an answer is longer than its client takes.
+const EXPENDABLE: [OptionCode; 2] = [OptionCode::DomainName, OptionCode::DomainNameServer];
 
 /// What a reply is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +58,7 @@ pub(super) fn encode(
         .set_chaddr(&request.mac.0)
         .set_ciaddr(if nak { Ipv4Addr::UNSPECIFIED } else { request.ciaddr });
     let mut options = DhcpOptions::new();
-    options.insert(DhcpOption::ServerIdentifier(config.address));
+    options.insert(DhcpOption::ServerIdentifier(config.identifier(request)));
     options.insert(DhcpOption::MessageType(match kind {
         ReplyKind::Offer => MessageType::Offer,
         ReplyKind::Ack | ReplyKind::Inform => MessageType::Ack,
@@ -70,11 +76,19 @@ pub(super) fn encode(
             set_boot_file(&mut message, &mut options, config, request, boot);
         }
     }
-    message.set_opts(options);
-    let mut bytes = message.to_vec()?;
-    echo(&mut bytes, request);
-    bytes.resize(bytes.len().max(MIN_REPLY_BYTES), code::PAD);
-    Ok(bytes)
+    let mut expendable = EXPENDABLE.iter();
+    loop {
+        message.set_opts(options.clone());
+        let mut bytes = message.to_vec()?;
+        finish(&mut bytes, config, request, boot.filter(|_| !nak));
+        if bytes.len() <= request.max_answer_bytes() {
+            return Ok(bytes);
+        }
+        match expendable.next() {
+            Some(code) => drop(options.remove(*code)),
+            None => return Ok(bytes),
+        }
+    }
 }
 
 fn describe_network(options: &mut DhcpOptions, host: &Host) {
@@ -86,6 +100,9 @@ fn describe_network(options: &mut DhcpOptions, host: &Host) {
     }
     if !host.dns.is_empty() {
         options.insert(DhcpOption::DomainNameServer(host.dns.clone()));
+    }
+    if let Some(domain) = &host.domain {
+        options.insert(DhcpOption::DomainName(domain.to_string()));
     }
 }
 
@@ -103,18 +120,16 @@ fn set_boot_file(
     request: &Request<'_>,
     boot: &BootFilename,
 ) {
-    let (class, filename) = match boot {
-        BootFilename::Tftp(name) => ("PXEClient", name),
-        BootFilename::Http(url) => ("HTTPClient", url),
-    };
+    let (transport, filename) = (boot.transport(), boot.name());
     message.set_siaddr(config.address);
     if filename.len() <= MAX_FILE_BYTES {
         message.set_fname_str(filename);
     }
-    options.insert(DhcpOption::BootfileName(filename.as_bytes().to_vec()));
-    options.insert(DhcpOption::TFTPServerName(config.address.to_string().into_bytes()));
     // Firmware takes a boot file only from a server of its own class.
-    options.insert(DhcpOption::ClassIdentifier(class.as_bytes().to_vec()));
+    options.insert(DhcpOption::ClassIdentifier(transport.class().as_bytes().to_vec()));
+    if transport == Transport::Tftp {
+        options.insert(DhcpOption::VendorExtensions(NO_BOOT_SERVER.to_vec()));
+    }
     if request.is_ipxe() {
         let (code, value) = IPXE_OPTIONS;
         let code = OptionCode::Unknown(code);
@@ -122,22 +137,43 @@ fn set_boot_file(
     }
 }
 
-/// Client identifier (RFC 6842) and machine UUID (PXE 2.1) come back as sent; the relay's own option
-/// as the last of all (RFC 3046 section 2.2).
-fn echo(bytes: &mut Vec<u8>, request: &Request<'_>) {
+/// Adds what stands behind the options that dhcproto wrote: the boot file's name, and what the request
+/// said that comes back as it was. Client identifier (RFC 6842) and machine UUID (PXE 2.1) are the
+/// client's; option 82 is of relays and of switches on the way, also where these left `giaddr` zero, and
+/// the last of all (RFC 3046 section 2.2).
+fn finish(
+    bytes: &mut Vec<u8>,
+    config: &ServerConfig,
+    request: &Request<'_>,
+    boot: Option<&BootFilename>,
+) {
     if bytes.last() == Some(&code::END) {
         bytes.pop();
     }
+    if let Some(boot) = boot {
+        for (code, text) in [
+            (code::TFTP_SERVER, config.address.to_string()),
+            (code::BOOT_FILE, boot.name().to_owned()),
+        ] {
+            push(bytes, code, text.as_bytes());
+            // Some firmware reads the name to the next NUL, which no option has at its end.
+            bytes.push(code::PAD);
+        }
+    }
     for echoed in [code::CLIENT_ID, code::CLIENT_UUID, code::RELAY_AGENT] {
-        let Some(value) = request.option(echoed) else { continue };
-        let relayed = echoed != code::RELAY_AGENT || !request.giaddr.is_unspecified();
-        if let Ok(len @ 1..) = u8::try_from(value.len())
-            && relayed
-        {
-            bytes.push(echoed);
-            bytes.push(len);
-            bytes.extend_from_slice(&value);
+        if let Some(value) = request.option(echoed) {
+            push(bytes, echoed, &value);
         }
     }
     bytes.push(code::END);
+    bytes.resize(bytes.len().max(MIN_REPLY_BYTES), code::PAD);
+}
+
+/// An option, in pieces where it is longer than one can be (RFC 3396).
+fn push(bytes: &mut Vec<u8>, code: u8, value: &[u8]) {
+    for piece in value.chunks(usize::from(u8::MAX)) {
+        bytes.push(code);
+        bytes.push(piece.len() as u8);
+        bytes.extend_from_slice(piece);
+    }
 }

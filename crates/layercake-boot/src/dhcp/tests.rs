@@ -10,10 +10,13 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    MacAddr,
+    Arch, MacAddr,
     events::MachineFacts,
     hosts::tests::{armed, host, table},
 };
+
+mod firmware;
+mod relays;
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 const OWN: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 11);
@@ -206,11 +209,12 @@ fn firmware_gets_the_best_boot_program_that_is_there() {
 fn firmware_without_a_boot_program_gets_its_address_and_the_lack_is_reported() {
     let (reply, events) = send(&message(Type::Discover, pxe(11)));
     assert_eq!(reply.unwrap().1.yiaddr(), OWN);
-    let [_, BootEvent::Refused { reason, .. }] = &events[..] else { panic!("{events:?}") };
+    let [_, _, BootEvent::Refused { reason, .. }] = &events[..] else { panic!("{events:?}") };
     assert_eq!(
         reason,
-        "n11 (arm64 UEFI) needs snponly-arm64.efi or ipxe-arm64.efi; put it beside the other boot \
-         programs"
+        "its firmware (arm64 UEFI) needs snponly-arm64.efi or ipxe-arm64.efi, which is not among the \
+         boot programs; install the Debian package ipxe, or name the directory that holds it with \
+         `layercake serve --boot-programs DIR`, and start the server again"
     );
 }
 

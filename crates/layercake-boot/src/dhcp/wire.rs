@@ -7,6 +7,7 @@
 
 use std::{borrow::Cow, net::Ipv4Addr};
 
+use super::Transport;
 use crate::{events::MachineFacts, hosts::MacAddr};
 
 /// Larger than any Ethernet frame's payload; a longer datagram is cut by the driver.
@@ -17,19 +18,23 @@ const MAGIC_COOKIE: [u8; 4] = [99, 130, 83, 99];
 const SNAME: std::ops::Range<usize> = 44..108;
 const FILE: std::ops::Range<usize> = 108..236;
 
-/// Option codes of RFC 2132, 3004, 3046, 4578.
+/// Option codes of RFC 2132, 3004, 3046, 4578, and iPXE's own.
 pub(crate) mod code {
     pub(crate) const PAD: u8 = 0;
     pub(crate) const REQUESTED_ADDRESS: u8 = 50;
     pub(crate) const OVERLOAD: u8 = 52;
     pub(crate) const MESSAGE_TYPE: u8 = 53;
     pub(crate) const SERVER_ID: u8 = 54;
+    pub(crate) const MAX_MESSAGE_BYTES: u8 = 57;
     pub(crate) const VENDOR_CLASS: u8 = 60;
     pub(crate) const CLIENT_ID: u8 = 61;
+    pub(crate) const TFTP_SERVER: u8 = 66;
+    pub(crate) const BOOT_FILE: u8 = 67;
     pub(crate) const USER_CLASS: u8 = 77;
     pub(crate) const RELAY_AGENT: u8 = 82;
     pub(crate) const CLIENT_ARCH: u8 = 93;
     pub(crate) const CLIENT_UUID: u8 = 97;
+    pub(crate) const IPXE: u8 = 175;
     pub(crate) const END: u8 = 255;
 }
 
@@ -99,8 +104,50 @@ pub struct Request<'a> {
     pub requested: Option<Ipv4Addr>,
     /// Option 54.
     pub server_id: Option<Ipv4Addr>,
-    /// Option 93.
+    /// The first architecture of option 93.
     pub arch: Option<u16>,
+    /// What relays and switches on the way added (option 82).
+    pub relay: RelayAgent,
+}
+
+/// Who asks, as far as booting is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Client {
+    /// A firmware that boots from the network, and how it fetches.
+    Firmware(Transport),
+    /// iPXE.
+    Ipxe,
+    /// An operating system, or anything else that asks for no boot file.
+    Other,
+}
+
+/// The sub-options of option 82 that change an answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RelayAgent {
+    /// Sub-option 5: an address in the client's network, where `giaddr` is in another (RFC 3527).
+    pub link_selection: Option<Ipv4Addr>,
+    /// Sub-option 11: the address that the client is to take for the server (RFC 5107).
+    pub server_id_override: Option<Ipv4Addr>,
+    /// Sub-option 19: the relay wants its answer at the port that it sent from (RFC 8357).
+    pub answers_to_source_port: bool,
+}
+
+impl RelayAgent {
+    /// Sub-options are counted as options are; what is not framed as one ends the list.
+    fn read(mut value: &[u8]) -> Self {
+        let mut relay = Self::default();
+        while let [code, len, rest @ ..] = value {
+            let Some((content, rest)) = rest.split_at_checked(usize::from(*len)) else { break };
+            match (*code, <[u8; 4]>::try_from(content)) {
+                (5, Ok(address)) => relay.link_selection = Some(address.into()),
+                (11, Ok(address)) => relay.server_id_override = Some(address.into()),
+                (19, _) => relay.answers_to_source_port = true,
+                _ => {}
+            }
+            value = rest;
+        }
+        relay
+    }
 }
 
 impl<'a> Request<'a> {
@@ -131,6 +178,7 @@ impl<'a> Request<'a> {
             requested: None,
             server_id: None,
             arch: None,
+            relay: RelayAgent::default(),
         };
         for field in request.fields() {
             check_framing(field)?;
@@ -145,7 +193,9 @@ impl<'a> Request<'a> {
         };
         request.requested = request.address_option(code::REQUESTED_ADDRESS)?;
         request.server_id = request.address_option(code::SERVER_ID)?;
-        // RFC 4578 section 2.1 allows a list; the first is the one in use.
+        if let Some(value) = request.option(code::RELAY_AGENT) {
+            request.relay = RelayAgent::read(&value);
+        }
         request.arch = match request.option(code::CLIENT_ARCH).as_deref() {
             Some([high, low, rest @ ..]) if rest.len() % 2 == 0 => {
                 Some(u16::from_be_bytes([*high, *low]))
@@ -174,15 +224,57 @@ impl<'a> Request<'a> {
 
     /// Whether it comes from firmware that looks for something to boot: no system runs where it does.
     pub fn is_of_firmware(&self) -> bool {
-        let classes: [&[u8]; 2] = [b"PXEClient", b"HTTPClient"];
         let asks = matches!(self.kind, MessageType::Discover | MessageType::Request);
-        asks && (self.is_ipxe() || classes.iter().any(|c| self.vendor_class_starts_with(c)))
+        asks && self.client() != Client::Other
     }
 
-    /// Whether iPXE asks: user class "iPXE" (option 77). Old builds send the bare string, RFC 3004
-    /// wants a length before it; both are met.
+    /// Who asks. Firmware says so by its vendor class (option 60). iPXE has the vendor class of the
+    /// firmware that it stands for, and is known by its user class (option 77) or, where somebody gave
+    /// it another, by its own options (175), which only it and its predecessor gPXE send.
+    pub fn client(&self) -> Client {
+        let class = self.option(code::USER_CLASS).unwrap_or_default();
+        // Old builds send the bare string, RFC 3004 wants a length before each of several.
+        if *class == *b"iPXE" || user_classes(&class).any(|class| *class == *b"iPXE") {
+            return Client::Ipxe;
+        }
+        let is_gpxe = *class == *b"gPXE";
+        if self.option(code::IPXE).is_some_and(|value| !value.is_empty()) && !is_gpxe {
+            return Client::Ipxe;
+        }
+        let has =
+            |transport: &Transport| self.vendor_class_starts_with(transport.class().as_bytes());
+        let transport = [Transport::Tftp, Transport::Http].into_iter().find(has);
+        transport.map_or(Client::Other, Client::Firmware)
+    }
+
+    /// Whether iPXE asks.
     pub fn is_ipxe(&self) -> bool {
-        self.option(code::USER_CLASS).is_some_and(|v| *v == *b"iPXE" || *v == *b"\x04iPXE")
+        self.client() == Client::Ipxe
+    }
+
+    /// The architectures that a firmware says it has, best first (RFC 4578 section 2.1 allows a list);
+    /// without option 93, the one in its vendor class (`PXEClient:Arch:00007:UNDI:003016`).
+    pub fn architectures(&self) -> Vec<u16> {
+        if let Some(list) = self.option(code::CLIENT_ARCH) {
+            let pairs = list.as_chunks::<2>().0.iter();
+            return pairs.map(|pair| u16::from_be_bytes(*pair)).collect();
+        }
+        let class = self.option(code::VENDOR_CLASS).unwrap_or_default();
+        let text = std::str::from_utf8(&class).unwrap_or_default();
+        let mut fields = text.split(':').skip_while(|field| *field != "Arch").skip(1);
+        fields.next().and_then(|number| number.parse().ok()).into_iter().collect()
+    }
+
+    /// The largest answer that the client takes: option 57, which counts the headers of IPv4 and UDP, and
+    /// is never less than 576 (RFC 2132 section 9.10).
+    pub fn max_answer_bytes(&self) -> usize {
+        const LEAST: u16 = 576;
+        const HEADERS: usize = 20 + 8;
+        let said = match self.option(code::MAX_MESSAGE_BYTES).as_deref() {
+            Some(&[high, low]) => u16::from_be_bytes([high, low]),
+            _ => LEAST,
+        };
+        usize::from(said.max(LEAST)) - HEADERS
     }
 
     /// Whether the vendor class (option 60) starts like this.
@@ -225,6 +317,16 @@ impl<'a> Request<'a> {
             Some(_) => Err(Malformed::BadLength(code)),
         }
     }
+}
+
+/// The instances of a user class (RFC 3004 section 4).
+fn user_classes(mut value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (len, rest) = value.split_first()?;
+        let (class, rest) = rest.split_at_checked(usize::from(*len))?;
+        value = rest;
+        Some(class)
+    })
 }
 
 fn address_at(bytes: &[u8], at: usize) -> Ipv4Addr {

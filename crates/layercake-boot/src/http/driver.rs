@@ -2,12 +2,18 @@
 
 use std::{
     collections::HashMap,
+    convert::Infallible,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use axum::{Router, extract::ConnectInfo};
+use axum::{
+    Router,
+    extract::ConnectInfo,
+    http::{StatusCode, header},
+    response::IntoResponse,
+};
 use hyper::{Request, body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -20,10 +26,17 @@ use tokio::{
 };
 
 use super::watchdog::Watchdog;
-use crate::events::Reporter;
+use crate::events::{BootEvent, Reporter, Service};
 
 /// A failed accept means no more file descriptors as a rule; give connections time to end.
 const ACCEPT_ERROR_PAUSE: Duration = Duration::from_millis(100);
+
+/// Connections beyond all limits that are answered at a time; more are closed without a word.
+const MAX_REFUSALS: usize = 256;
+/// How long one of them may take.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
+/// After so many seconds the same request may find a place.
+const RETRY_AFTER_SECS: &str = "2";
 
 /// What one server allows.
 #[derive(Debug, Clone, Copy)]
@@ -44,7 +57,9 @@ impl Default for HttpLimits {
     fn default() -> Self {
         Self {
             max_connections: 4096,
-            max_connections_per_client: 16,
+            // A node fetches its images side by side, each over a connection of its own, and tries
+            // again what broke before the old connection has faded away.
+            max_connections_per_client: 128,
             header_timeout: Duration::from_secs(15),
             stall_timeout: Duration::from_secs(30),
             grace: Duration::from_secs(2),
@@ -62,6 +77,7 @@ pub async fn serve(
 ) {
     let places = Arc::new(Semaphore::new(limits.max_connections));
     let per_client = PerClient::default();
+    let refusals = Arc::new(Semaphore::new(MAX_REFUSALS));
     let mut connections = JoinSet::new();
     loop {
         // All arms are cancel-safe: connections that were not accepted stay in the backlog.
@@ -86,6 +102,21 @@ pub async fn serve(
         let guest = per_client.enter(peer.ip(), limits.max_connections_per_client);
         let (Ok(place), Some(guest)) = (place, guest) else {
             reporter.add(|c| &c.http_connections_refused, 1);
+            let reason = format!(
+                "more than {} connections at a time, or {} with those of others",
+                limits.max_connections_per_client, limits.max_connections
+            );
+            let source = peer.ip().to_canonical();
+            let (service, node) = (Service::Http, None);
+            let refused = BootEvent::Refused { service, node, source, reason };
+            reporter.report(Instant::now(), refused);
+            if let Ok(place) = refusals.clone().try_acquire_owned() {
+                let refused = refuse(stream, limits.header_timeout.min(REFUSAL_TIMEOUT));
+                connections.spawn(async move {
+                    refused.await;
+                    drop(place);
+                });
+            }
             continue;
         };
         let connection =
@@ -98,6 +129,23 @@ pub async fn serve(
     drop(listener);
     let ended = async { while connections.join_next().await.is_some() {} };
     let _ = tokio::time::timeout(limits.grace, ended).await;
+}
+
+/// Answers the one request of a connection for which there is no place: it may be made again.
+async fn refuse(stream: TcpStream, patience: Duration) {
+    let service = service_fn(|_: Request<Incoming>| async {
+        let answer = (
+            StatusCode::SERVICE_UNAVAILABLE,
+            [(header::RETRY_AFTER, RETRY_AFTER_SECS), (header::CONNECTION, "close")],
+            "too many connections at a time; try again\n",
+        );
+        Ok::<_, Infallible>(answer.into_response())
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    // A peer that does not ask, or does not read, has had its chance.
+    let _ = tokio::time::timeout(patience, connection).await;
 }
 
 async fn connection(

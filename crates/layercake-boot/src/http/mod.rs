@@ -22,7 +22,7 @@ use std::{
 use axum::{
     Router,
     body::Body,
-    extract::{ConnectInfo, Path, State},
+    extract::{ConnectInfo, Path, RawQuery, State},
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
@@ -35,9 +35,18 @@ use tokio::sync::watch;
 use crate::{
     dhcp::BootPrograms,
     events::{BootEvent, Reporter, Service},
+    firmwares::Firmwares,
     hosts::{BootPlan, Host, Hosts},
     script::Scripts,
 };
+
+/// What a file is, as far as machines care.
+const OCTETS: &str = "application/octet-stream";
+/// The type by which UEFI HTTP boot knows a program that it can start.
+const EFI: &str = "application/efi";
+
+/// A kind of bus, a vendor and a device, in hexadecimal digits; some more for other buses than PCI.
+const MAX_BUS_ID_BYTES: usize = 32;
 
 /// What the routes serve from.
 #[derive(Clone)]
@@ -48,6 +57,8 @@ pub struct HttpBoot {
     pub programs: Arc<BootPrograms>,
     /// Renders scripts.
     pub scripts: Arc<Scripts>,
+    /// Which firmware each machine has.
+    pub firmwares: Firmwares,
     /// Where events go.
     pub reporter: Reporter,
 }
@@ -60,20 +71,40 @@ pub fn router(boot: HttpBoot) -> Router {
         .with_state(boot)
 }
 
-/// A refusal: a status, and a sentence for whoever reads the machine's console.
-struct Refusal(StatusCode, String);
+/// A refusal.
+struct Refusal {
+    status: StatusCode,
+    /// A sentence for whoever reads the machine's console.
+    reason: String,
+    /// The host that cannot boot because of it, where it is that.
+    stuck: Option<Arc<Host>>,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, reason: impl Into<String>) -> Self {
+        Self { status, reason: reason.into(), stuck: None }
+    }
+
+    fn stuck(status: StatusCode, host: &Arc<Host>, reason: String) -> Self {
+        Self { status, reason, stuck: Some(host.clone()) }
+    }
+}
 
 async fn boot_file(
     State(boot): State<HttpBoot>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     Path((node, file)): Path<(String, String)>,
+    RawQuery(query): RawQuery,
     method: Method,
     headers: HeaderMap,
 ) -> Response {
     boot.reporter.add(|c| &c.http_requests, 1);
     let found = boot.own_host(peer, &node).and_then(|host| boot.file_of(&host, &file));
     match found {
-        Ok((bytes, event)) => boot.respond(&method, &headers, bytes, Some(event)),
+        Ok((bytes, event)) => {
+            boot.note_card(&node, query.as_deref());
+            boot.respond(&method, &headers, OCTETS, bytes, Some(event))
+        }
         Err(refusal) => boot.refuse(peer, refusal),
     }
 }
@@ -86,21 +117,42 @@ async fn boot_program(
     headers: HeaderMap,
 ) -> Response {
     boot.reporter.add(|c| &c.http_requests, 1);
-    let known = ipv4(peer).is_some_and(|ip| boot.hosts.borrow().by_address(ip).is_some());
-    if !known {
-        let reason = format!("{} is not a known machine", peer.ip());
-        return boot.refuse(peer, Refusal(StatusCode::FORBIDDEN, reason));
-    }
-    match boot.programs.get(&file) {
-        Some(program) => boot.respond(&method, &headers, program.bytes().clone(), None),
-        None => {
-            let reason = "there is no boot program of this name".to_owned();
-            boot.refuse(peer, Refusal(StatusCode::NOT_FOUND, reason))
-        }
+    let content = if file.ends_with(".efi") { EFI } else { OCTETS };
+    match boot.program_for(peer, &file) {
+        Ok(program) => boot.respond(&method, &headers, content, program, None),
+        Err(refusal) => boot.refuse(peer, refusal),
     }
 }
 
 impl HttpBoot {
+    fn program_for(&self, peer: SocketAddr, file: &str) -> Result<Bytes, Refusal> {
+        let hosts = self.hosts.borrow().clone();
+        let Some(host) = ipv4(peer).and_then(|ip| hosts.by_address(ip)) else {
+            let reason = format!("{} is not a known machine", peer.ip());
+            return Err(Refusal::new(StatusCode::FORBIDDEN, reason));
+        };
+        let Some(program) = self.programs.get(file) else {
+            let reason = "there is no boot program of this name";
+            return Err(Refusal::new(StatusCode::NOT_FOUND, reason));
+        };
+        self.check_firmware(host)?;
+        Ok(program.bytes().clone())
+    }
+
+    /// The script asks for the seed with `?card=`, and its own bus id behind that.
+    fn note_card(&self, node: &str, query: Option<&str>) {
+        let card = query.and_then(|query| query.strip_prefix("card="));
+        if let Some(bus_id) = card.filter(|id| (1..=MAX_BUS_ID_BYTES).contains(&id.len())) {
+            let event = BootEvent::CardSeen { node: node.into(), bus_id: bus_id.into() };
+            self.reporter.report(Instant::now(), event);
+        }
+    }
+
+    fn check_firmware(&self, host: &Arc<Host>) -> Result<(), Refusal> {
+        let checked = self.firmwares.check(host);
+        checked.map_err(|reason| Refusal::stuck(StatusCode::CONFLICT, host, reason))
+    }
+
     /// The host of this name, if it is the one that asks.
     fn own_host(&self, peer: SocketAddr, node: &str) -> Result<Arc<Host>, Refusal> {
         let hosts = self.hosts.borrow().clone();
@@ -111,16 +163,17 @@ impl HttpBoot {
                 "{} is not the address of a node of this name; a machine gets only its own files",
                 peer.ip()
             );
-            Refusal(StatusCode::FORBIDDEN, reason)
+            Refusal::new(StatusCode::FORBIDDEN, reason)
         })
     }
 
-    fn file_of(&self, host: &Host, file: &str) -> Result<(Bytes, BootEvent), Refusal> {
+    fn file_of(&self, host: &Arc<Host>, file: &str) -> Result<(Bytes, BootEvent), Refusal> {
         let node = host.node.clone();
         let BootPlan::Armed { boot_id, kernel, initramfs, seed, .. } = &host.plan else {
             let reason = format!("{node} is not expected to boot now");
-            return Err(Refusal(StatusCode::CONFLICT, reason));
+            return Err(Refusal::new(StatusCode::CONFLICT, reason));
         };
+        self.check_firmware(host)?;
         let boot_id = boot_id.clone();
         match file {
             "kernel" => Ok((kernel.bytes().clone(), BootEvent::KernelServed { node, boot_id })),
@@ -130,11 +183,14 @@ impl HttpBoot {
             "seed" => Ok((seed.bytes().clone(), BootEvent::SeedServed { node, boot_id })),
             "script.ipxe" => match self.scripts.render(host) {
                 Ok(script) => Ok((script.into(), BootEvent::ScriptServed { node, boot_id })),
-                Err(error) => Err(Refusal(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
+                Err(error) => {
+                    let status = StatusCode::INTERNAL_SERVER_ERROR;
+                    Err(Refusal::stuck(status, host, error.to_string()))
+                }
             },
             _ => {
-                let reason = "a node has kernel, initramfs, seed and script.ipxe".to_owned();
-                Err(Refusal(StatusCode::NOT_FOUND, reason))
+                let reason = "a node has kernel, initramfs, seed and script.ipxe";
+                Err(Refusal::new(StatusCode::NOT_FOUND, reason))
             }
         }
     }
@@ -144,6 +200,7 @@ impl HttpBoot {
         &self,
         method: &Method,
         headers: &HeaderMap,
+        content: &'static str,
         file: Bytes,
         event: Option<BootEvent>,
     ) -> Response {
@@ -170,8 +227,7 @@ impl HttpBoot {
         let fields = response.headers_mut();
         fields.insert(header::CONTENT_LENGTH, HeaderValue::from(part.end - part.start));
         fields.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-        let content = HeaderValue::from_static("application/octet-stream");
-        fields.insert(header::CONTENT_TYPE, content);
+        fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(content));
         // A seed in a cache would be a token in a cache.
         fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if status == StatusCode::PARTIAL_CONTENT {
@@ -183,9 +239,11 @@ impl HttpBoot {
         response
     }
 
-    fn refuse(&self, peer: SocketAddr, Refusal(status, reason): Refusal) -> Response {
+    fn refuse(&self, peer: SocketAddr, refusal: Refusal) -> Response {
+        let Refusal { status, reason, stuck } = refusal;
+        let (service, node) = (Service::Http, stuck.map(|host| host.node.clone()));
         let source = peer.ip().to_canonical();
-        let event = BootEvent::Refused { service: Service::Http, source, reason: reason.clone() };
+        let event = BootEvent::Refused { service, node, source, reason: reason.clone() };
         self.reporter.report(Instant::now(), event);
         (status, format!("{reason}\n")).into_response()
     }

@@ -4,14 +4,17 @@ use std::{
     collections::HashMap,
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use tokio::{
     net::UdpSocket,
-    task::{self, JoinSet},
+    sync::Notify,
+    task::{self, AbortHandle, JoinSet},
 };
 
 use super::{
@@ -52,8 +55,27 @@ struct Server {
     config: Arc<TftpConfig>,
     files: Arc<dyn Files>,
     reporter: Reporter,
-    /// The transfers under way. A client that repeats its request is already being answered.
-    active: HashMap<SocketAddrV4, task::Id>,
+    /// The transfers under way.
+    active: HashMap<task::Id, Active>,
+}
+
+/// A transfer under way, as the port of requests knows it.
+struct Active {
+    peer: SocketAddrV4,
+    task: AbortHandle,
+    started: Instant,
+    shared: Arc<Shared>,
+    /// Its peer has sent another request since.
+    superseded: bool,
+}
+
+/// What a transfer and the port of requests tell each other.
+#[derive(Default)]
+struct Shared {
+    /// The peer has sent another request.
+    superseded: Notify,
+    /// The peer has acknowledged something.
+    answered: AtomicBool,
 }
 
 /// Serves until it is dropped; transfers under way are dropped with it.
@@ -65,7 +87,7 @@ pub(crate) async fn serve(
 ) {
     let mut server =
         Server { socket, config: config.into(), files, reporter, active: HashMap::new() };
-    let mut transfers: JoinSet<SocketAddrV4> = JoinSet::new();
+    let mut transfers: JoinSet<()> = JoinSet::new();
     let mut buffer = [0; packet::MAX_REQUEST_BYTES + 1];
     loop {
         // Both arms are cancel-safe: a datagram or an end that was not taken stays where it is.
@@ -80,11 +102,13 @@ pub(crate) async fn serve(
                     tokio::time::sleep(RECEIVE_ERROR_PAUSE).await;
                 }
             },
-            Some(ended) = transfers.join_next() => match ended {
-                Ok(peer) => { server.active.remove(&peer); }
+            Some(ended) = transfers.join_next_with_id() => match ended {
+                Ok((id, ())) => { server.active.remove(&id); }
                 Err(error) => {
-                    tracing::error!(%error, "a TFTP transfer broke off");
-                    server.active.retain(|_, task| *task != error.id());
+                    if !error.is_cancelled() {
+                        tracing::error!(%error, "a TFTP transfer broke off");
+                    }
+                    server.active.remove(&error.id());
                 }
             },
         }
@@ -92,55 +116,111 @@ pub(crate) async fn serve(
 }
 
 impl Server {
-    async fn on_request(
-        &mut self,
-        bytes: &[u8],
-        peer: SocketAddrV4,
-        transfers: &mut JoinSet<SocketAddrV4>,
-    ) {
+    async fn on_request(&mut self, bytes: &[u8], peer: SocketAddrV4, transfers: &mut JoinSet<()>) {
         self.reporter.add(|c| &c.tftp_requests, 1);
-        if self.active.contains_key(&peer) {
-            return;
-        }
         match self.admit(bytes, peer) {
             Ok((request, served)) => {
                 let (config, reporter) = (self.config.clone(), self.reporter.clone());
+                let shared = Arc::<Shared>::default();
+                let shares = shared.clone();
+                let work = Work { peer, request, served, shared: shares };
                 let task = transfers.spawn(async move {
-                    if let Err(error) = transfer(&config, peer, request, served, &reporter).await {
+                    if let Err(error) = transfer(&config, work, &reporter).await {
                         tracing::warn!(%peer, %error, "TFTP transfer failed");
                     }
-                    peer
                 });
-                self.active.insert(peer, task.id());
+                let started = Instant::now();
+                let active = Active { peer, started, shared, superseded: false, task };
+                self.active.insert(active.task.id(), active);
             }
-            Err((code, reason)) => {
+            Err(refusal) => {
+                let Refusal { code, reason, event } = refusal;
                 // The reply may be lost or unwanted; the client asks again or goes away.
                 let _ = self.socket.send_to(&packet::error(code, &reason), peer).await;
                 let source = IpAddr::V4(*peer.ip());
-                let refused = BootEvent::Refused { service: Service::Tftp, source, reason };
-                self.reporter.report(Instant::now(), refused);
+                let (service, node) = (Service::Tftp, None);
+                let refused = || BootEvent::Refused { service, node, source, reason };
+                self.reporter.report(Instant::now(), event.unwrap_or_else(refused));
             }
         }
     }
 
     fn admit(
-        &self,
+        &mut self,
         bytes: &[u8],
         peer: SocketAddrV4,
-    ) -> Result<(ReadRequest, Served), (ErrorCode, String)> {
-        let request = ReadRequest::parse(bytes).map_err(|e| (e.code(), e.to_string()))?;
+    ) -> Result<(ReadRequest, Served), Refusal> {
+        let request =
+            ReadRequest::parse(bytes).map_err(|e| Refusal::new(e.code(), e.to_string()))?;
         let path = normalize(&request.filename)
-            .map_err(|e| (ErrorCode::AccessViolation, e.to_string()))?;
-        let of_client = self.active.keys().filter(|active| active.ip() == peer.ip()).count();
-        if self.active.len() >= MAX_TRANSFERS || of_client >= MAX_TRANSFERS_PER_CLIENT {
-            return Err((ErrorCode::Full, "too many transfers at a time; try again".into()));
+            .map_err(|e| Refusal::new(ErrorCode::AccessViolation, e.to_string()))?;
+        self.supersede(peer);
+        if !self.has_room_for(*peer.ip()) {
+            return Err(Refusal::new(
+                ErrorCode::Full,
+                "too many transfers at a time; try again".into(),
+            ));
         }
         let served = self.files.lookup(*peer.ip(), &path).map_err(|not| match not {
-            NotServed::NotFound(reason) => (ErrorCode::NotFound, reason),
-            NotServed::Denied(reason) => (ErrorCode::AccessViolation, reason),
+            NotServed::NotFound(reason) => Refusal::new(ErrorCode::NotFound, reason),
+            NotServed::Denied(reason) => Refusal::new(ErrorCode::AccessViolation, reason),
+            NotServed::Stuck(reason, event) => {
+                Refusal { code: ErrorCode::AccessViolation, reason, event: Some(event) }
+            }
         })?;
         Ok((request, served))
     }
+
+    /// A client that asks again from the same port does not wait for what it asked before.
+    fn supersede(&mut self, peer: SocketAddrV4) {
+        for active in self.active.values_mut().filter(|active| active.peer == peer) {
+            if active.superseded {
+                active.task.abort();
+            } else {
+                active.superseded = true;
+                active.shared.superseded.notify_one();
+            }
+        }
+    }
+
+    /// Whether there is room for one more transfer to this client. Where its places are taken, one that
+    /// it never answered goes: firmware that asks for the size of a file, or gives a request up, does not
+    /// always say so, and comes back from another port.
+    fn has_room_for(&mut self, client: Ipv4Addr) -> bool {
+        let own = |active: &&Active| *active.peer.ip() == client && !active.superseded;
+        if self.active.values().filter(own).count() >= MAX_TRANSFERS_PER_CLIENT {
+            let unanswered = |active: &&Active| !active.shared.answered.load(Ordering::Relaxed);
+            let oldest =
+                self.active.values().filter(own).filter(unanswered).min_by_key(|a| a.started);
+            let Some(id) = oldest.map(|oldest| oldest.task.id()) else { return false };
+            if let Some(oldest) = self.active.remove(&id) {
+                oldest.task.abort();
+            }
+        }
+        self.active.len() < MAX_TRANSFERS
+    }
+}
+
+/// A request that is not served.
+struct Refusal {
+    code: ErrorCode,
+    reason: String,
+    /// What is told of it, where that is more than the reason.
+    event: Option<BootEvent>,
+}
+
+impl Refusal {
+    fn new(code: ErrorCode, reason: String) -> Self {
+        Self { code, reason, event: None }
+    }
+}
+
+/// What one transfer is to do.
+struct Work {
+    peer: SocketAddrV4,
+    request: ReadRequest,
+    served: Served,
+    shared: Arc<Shared>,
 }
 
 /// The largest block that reaches the peer unfragmented, as far as the kernel knows the path.
@@ -151,22 +231,20 @@ fn max_block_bytes(socket: &UdpSocket, configured: u16) -> u16 {
     of_path.unwrap_or(configured).min(configured).max(super::DEFAULT_BLOCK_BYTES)
 }
 
-async fn transfer(
-    config: &TftpConfig,
-    peer: SocketAddrV4,
-    request: ReadRequest,
-    served: Served,
-    reporter: &Reporter,
-) -> io::Result<()> {
+async fn transfer(config: &TftpConfig, work: Work, reporter: &Reporter) -> io::Result<()> {
+    let Work { peer, request, served, shared } = work;
     // Connected: the kernel drops what others send to this port (RFC 1350 section 4, wrong TID).
     let socket = socket::connect_udp(config.address, config.iface.as_ref(), peer)?;
     let limits = Limits {
         max_block_bytes: max_block_bytes(&socket, config.max_block_bytes),
         retransmit_after: config.retransmit_after,
     };
-    let Served { bytes, event } = served;
-    let (ended, retransmits) = run(&socket, &request, bytes, limits, reporter).await?;
-    reporter.add(|c| &c.tftp_retransmits, retransmits);
+    let Served { bytes, event, what } = served;
+    let len = bytes.len();
+    let mut out = Vec::new();
+    let mut transfer = Transfer::start(Instant::now(), &request, bytes, limits, &mut out);
+    let ended = run(&socket, &mut transfer, out, &shared, reporter).await?;
+    reporter.add(|c| &c.tftp_retransmits, transfer.retransmits());
     match ended {
         Ended::Complete => {
             reporter.add(|c| &c.tftp_completed, 1);
@@ -178,21 +256,27 @@ async fn transfer(
             reporter.add(|c| &c.tftp_abandoned, 1);
             tracing::debug!(%peer, code, "TFTP peer gave up");
         }
-        Ended::TimedOut => reporter.add(|c| &c.tftp_timed_out, 1),
+        Ended::TimedOut => {
+            reporter.add(|c| &c.tftp_timed_out, 1);
+            let got = transfer.acknowledged_bytes();
+            if let Some((host, name)) = what.filter(|_| got > 0) {
+                let reason = format!("it fell silent after {got} of {len} bytes of {name} by TFTP");
+                reporter.report(Instant::now(), BootEvent::stuck(&host, Service::Tftp, reason));
+            }
+        }
+        Ended::Superseded => reporter.add(|c| &c.tftp_superseded, 1),
     }
     Ok(())
 }
 
 async fn run(
     socket: &UdpSocket,
-    request: &ReadRequest,
-    file: Bytes,
-    limits: Limits,
+    transfer: &mut Transfer,
+    mut out: Vec<Vec<u8>>,
+    shared: &Shared,
     reporter: &Reporter,
-) -> io::Result<(Ended, u64)> {
-    let mut out = Vec::new();
+) -> io::Result<Ended> {
     let mut buffer = [0; PEER_DATAGRAM_BYTES];
-    let mut transfer = Transfer::start(Instant::now(), request, file, limits, &mut out);
     loop {
         for packet in out.drain(..) {
             reporter.add(|c| &c.tftp_bytes, packet.len().saturating_sub(4) as u64);
@@ -205,16 +289,25 @@ async fn run(
             }
         }
         let deadline = tokio::time::Instant::from_std(transfer.deadline());
-        let step = match tokio::time::timeout_at(deadline, socket.recv(&mut buffer)).await {
+        // Both arms are cancel-safe: what one would have returned it returns the next time.
+        let received = tokio::select! {
+            received = tokio::time::timeout_at(deadline, socket.recv(&mut buffer)) => received,
+            () = shared.superseded.notified() => {
+                transfer.supersede();
+                continue;
+            }
+        };
+        let step = match received {
             Ok(Ok(len)) => transfer.on_datagram(Instant::now(), &buffer[..len], &mut out),
             Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                return Ok((Ended::TimedOut, transfer.retransmits()));
+                return Ok(Ended::TimedOut);
             }
             Ok(Err(error)) => return Err(error),
             Err(_) => transfer.on_timeout(Instant::now(), &mut out),
         };
         if let Step::Ended(ended) = step {
-            return Ok((ended, transfer.retransmits()));
+            return Ok(ended);
         }
+        shared.answered.store(transfer.is_answered(), Ordering::Relaxed);
     }
 }

@@ -1,4 +1,5 @@
-//! The virtual tree that TFTP serves: boot programs at its root, and each node's script.
+//! The virtual tree that TFTP serves: boot programs at its root, each node's script, and a place where
+//! iPXE leaves word of what failed.
 
 use std::{net::Ipv4Addr, sync::Arc};
 
@@ -7,8 +8,10 @@ use tokio::sync::watch;
 
 use crate::{
     dhcp::BootPrograms,
-    events::BootEvent,
-    hosts::{BootPlan, Hosts},
+    events::{BootEvent, Service},
+    firmwares::Firmwares,
+    hosts::{BootPlan, Host, Hosts},
+    report,
     script::Scripts,
 };
 
@@ -19,6 +22,8 @@ pub struct Served {
     pub bytes: Bytes,
     /// What is to be told when the client has all of it.
     pub event: Option<BootEvent>,
+    /// The host that it is for, and the name under which it asked.
+    pub what: Option<(Arc<Host>, Arc<str>)>,
 }
 
 /// Why a client does not get a file.
@@ -30,6 +35,9 @@ pub enum NotServed {
     /// It may not have it.
     #[error("{0}")]
     Denied(String),
+    /// It cannot boot: the event says why.
+    #[error("{0}")]
+    Stuck(String, BootEvent),
 }
 
 /// Where files come from. Asked once per transfer; never with a path that is not normalized.
@@ -51,6 +59,8 @@ pub struct BootFiles {
     pub programs: Arc<BootPrograms>,
     /// Renders scripts.
     pub scripts: Arc<Scripts>,
+    /// Which firmware each machine has.
+    pub firmwares: Firmwares,
 }
 
 impl Files for BootFiles {
@@ -59,9 +69,20 @@ impl Files for BootFiles {
         let host = hosts
             .by_address(client)
             .ok_or_else(|| NotServed::Denied(format!("{client} is not a known machine")))?;
-        if let Some(program) = self.programs.get(path) {
-            return Ok(Served { bytes: program.bytes().clone(), event: None });
+        if let Some(words) = path.strip_prefix("report/") {
+            return noted(host, words);
         }
+        let (bytes, event) = match self.programs.get(path) {
+            Some(program) => (program.bytes().clone(), None),
+            None => self.script(host, path)?,
+        };
+        self.firmwares.check(host).map_err(|reason| stuck(host, reason))?;
+        Ok(Served { bytes, event, what: Some((host.clone(), path.into())) })
+    }
+}
+
+impl BootFiles {
+    fn script(&self, host: &Host, path: &str) -> Result<(Bytes, Option<BootEvent>), NotServed> {
         let Some(node) = path.strip_prefix("boot/").and_then(|p| p.strip_suffix(".ipxe")) else {
             return Err(NotServed::NotFound(format!(
                 "{} asked for {path}: no such file",
@@ -77,8 +98,20 @@ impl Files for BootFiles {
         let BootPlan::Armed { boot_id, .. } = &host.plan else {
             return Err(NotServed::NotFound(format!("{node} is not expected to boot now")));
         };
-        let script = self.scripts.render(host).map_err(|e| NotServed::NotFound(e.to_string()))?;
+        let script = self.scripts.render(host).map_err(|error| stuck(host, error.to_string()))?;
         let event = BootEvent::ScriptServed { node: host.node.clone(), boot_id: boot_id.clone() };
-        Ok(Served { bytes: script.into(), event: Some(event) })
+        Ok((script.into(), Some(event)))
     }
+}
+
+fn stuck(host: &Host, reason: String) -> NotServed {
+    NotServed::Stuck(reason.clone(), BootEvent::stuck(host, Service::Tftp, reason))
+}
+
+/// A report is a file that somebody asks for: iPXE has no simpler way of saying something.
+fn noted(host: &Host, words: &str) -> Result<Served, NotServed> {
+    let event = report::read(host, words).ok_or_else(|| {
+        NotServed::NotFound(format!("{} asked for report/{words}: no such report", host.node))
+    })?;
+    Ok(Served { bytes: Bytes::from_static(b"noted\n"), event: Some(event), what: None })
 }

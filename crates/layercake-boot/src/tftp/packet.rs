@@ -83,7 +83,13 @@ impl ReadRequest {
             [0, 2, ..] => return Err(RequestError::Write),
             _ => return Err(RequestError::NotARequest),
         };
-        let mut strings = Strings { rest: fields };
+        // Some firmware takes the byte behind the name that it was told for a part of it: the end of
+        // the options, which is no character of any text.
+        let name = fields.iter().position(|&b| b == 0).map_or(fields, |end| &fields[..end]);
+        let odd = name.iter().rev().take_while(|&&b| b == 0xff).count();
+        let name = &name[..name.len() - odd];
+        let terminated = [name, &fields[name.len() + odd..]].concat();
+        let mut strings = Strings { rest: &terminated };
         let filename = strings.next().ok_or(RequestError::Unterminated)?.to_owned();
         let mode = strings.next().ok_or(RequestError::Unterminated)?;
         if !mode.eq_ignore_ascii_case("octet") {
@@ -213,10 +219,16 @@ mod tests {
         assert_eq!(refused(b"\0\x01f\0netascii\0"), RequestError::Mode("netascii".into()));
         assert_eq!(refused(b"\0\x01f\0octet"), RequestError::Unterminated);
         assert_eq!(refused(b"\0\x01f"), RequestError::Unterminated);
-        assert_eq!(refused(b"\0\x01\xff\0octet\0"), RequestError::Unterminated);
+        assert_eq!(refused(b"\0\x01a\xffb\0octet\0"), RequestError::Unterminated);
         assert_eq!(refused(b"\0\x04\0\x01"), RequestError::NotARequest);
         assert_eq!(refused(b""), RequestError::NotARequest);
         assert_eq!(refused(&[0; 513]), RequestError::TooLong(513));
+    }
+
+    #[test]
+    fn the_end_of_the_options_behind_a_name_is_no_part_of_it() {
+        let read = ReadRequest::parse(b"\0\x01undionly.kpxe\xff\0octet\0tsize\x000\0").unwrap();
+        assert_eq!((read.filename.as_str(), read.options.len()), ("undionly.kpxe", 1));
     }
 
     #[test]

@@ -203,6 +203,25 @@ fn an_error_of_the_peer_ends_the_transfer() {
     assert_eq!(step, Step::Ended(Ended::Abandoned(8)));
 }
 
+#[test]
+fn a_transfer_whose_peer_asked_anew_says_nothing_more_unless_it_is_answered() {
+    let now = Instant::now();
+    let mut out = Vec::new();
+    let start = |out: &mut Vec<_>| Transfer::start(now, &request(&[]), file(5000), LIMITS, out);
+    let mut forgotten = start(&mut out);
+    out.clear();
+    forgotten.supersede();
+    let step = forgotten.on_timeout(forgotten.deadline(), &mut out);
+    assert_eq!((step, out.len()), (Step::Ended(Ended::Superseded), 0));
+    let mut doubled = start(&mut out);
+    out.clear();
+    doubled.supersede();
+    assert_eq!(doubled.on_datagram(now, &ack(1), &mut out), Step::Wait);
+    assert_eq!(out.len(), 1, "the request was doubled on its way: the peer is still here");
+    assert_eq!(doubled.on_timeout(doubled.deadline(), &mut out), Step::Wait);
+    assert_eq!((out.len(), doubled.acknowledged_bytes(), doubled.is_answered()), (2, 512, true));
+}
+
 fn fate() -> impl Strategy<Value = Fate> {
     prop_oneof![
         12 => Just(Fate::Arrive),

@@ -40,6 +40,8 @@ pub enum Ended {
     Abandoned(u16),
     /// The peer fell silent.
     TimedOut,
+    /// The peer asked anew from the same port, and took nothing of this transfer since.
+    Superseded,
 }
 
 /// What is to be done after an input.
@@ -65,6 +67,10 @@ pub struct Transfer {
     sent: u64,
     /// A repeated acknowledgement of `acked` was answered; further ones tell nothing new.
     repeated: bool,
+    /// The peer has acknowledged something.
+    answered: bool,
+    /// The peer has asked anew since it last answered.
+    superseded: bool,
     first_wait: Duration,
     backoff: bool,
     retries: u32,
@@ -89,6 +95,8 @@ impl Transfer {
             acked: 0,
             sent: 0,
             repeated: false,
+            answered: false,
+            superseded: false,
             first_wait: limits.retransmit_after,
             backoff: true,
             retries: 0,
@@ -115,6 +123,24 @@ impl Transfer {
     /// Packets that were sent again so far.
     pub fn retransmits(&self) -> u64 {
         self.retransmits
+    }
+
+    /// Whether the peer has acknowledged anything. One that has not may have forgotten the transfer.
+    pub fn is_answered(&self) -> bool {
+        self.answered
+    }
+
+    /// Bytes of the file that the peer has acknowledged so far.
+    pub fn acknowledged_bytes(&self) -> u64 {
+        (self.acked * self.block_bytes).min(self.file.len() as u64)
+    }
+
+    /// The peer has sent another request from the port of this transfer. As a rule it has forgotten
+    /// this one, so nothing more is sent for it. But a request may also have been doubled on its way, or
+    /// have been repeated because the first answer was late; then the peer still answers here, and the
+    /// transfer goes on.
+    pub fn supersede(&mut self) {
+        self.superseded = true;
     }
 
     /// A datagram from the peer. What it sends that is no answer changes nothing.
@@ -157,6 +183,9 @@ impl Transfer {
 
     /// The deadline has passed without an answer.
     pub fn on_timeout(&mut self, now: Instant, out: &mut Vec<Vec<u8>>) -> Step {
+        if self.superseded {
+            return Step::Ended(Ended::Superseded);
+        }
         if self.retries == MAX_RETRIES || now >= self.give_up_at {
             return Step::Ended(Ended::TimedOut);
         }
@@ -189,6 +218,8 @@ impl Transfer {
     fn progress(&mut self, now: Instant, out: &mut Vec<Vec<u8>>) {
         self.retries = 0;
         self.repeated = false;
+        self.answered = true;
+        self.superseded = false;
         self.send_window(out);
         self.deadline = now + self.wait();
     }

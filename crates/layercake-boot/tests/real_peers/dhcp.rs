@@ -31,6 +31,7 @@ fn udhcpc_gets_address_network_and_host_name() {
             "router=10.77.0.1",
             "dns=10.77.0.1",
             "hostname=n11",
+            "domain=lab.example",
             "broadcast=10.77.0.255",
             "serverid=10.77.0.1",
             "lease=3600",

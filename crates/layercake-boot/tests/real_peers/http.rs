@@ -96,7 +96,10 @@ fn slow_and_silent_clients_are_shut_out_and_others_served() {
                 }
             }
             let mut refused = TcpStream::connect((SERVER, 8080)).unwrap();
-            assert_eq!(refused.read(&mut [0]).unwrap_or(0), 0, "one connection too many");
+            refused.write_all(b"GET /boot/n11/kernel HTTP/1.1\r\nHost: s\r\n\r\n").unwrap();
+            let mut said = String::new();
+            refused.read_to_string(&mut said).unwrap();
+            assert!(said.starts_with("HTTP/1.1 503 "), "one connection too many: {said}");
             (silent, stalled)
         });
         let (silent, stalled) = slow.await;
@@ -115,5 +118,60 @@ fn slow_and_silent_clients_are_shut_out_and_others_served() {
         })
         .await
         .unwrap();
+    });
+}
+
+#[test]
+fn a_machine_with_many_downloads_is_served_and_one_with_too_many_is_told_to_come_back() {
+    in_lab(|lab| async move {
+        lab.address("10.77.0.11");
+        let server = Server::start([node(armed())]);
+        let most = layercake_boot::http::driver::HttpLimits::default().max_connections_per_client;
+        assert!(most >= 64, "a machine with several images, each in several downloads");
+        let answers = lab.as_client(move || {
+            let mut streams: Vec<_> =
+                (0..most + 3).map(|_| TcpStream::connect((SERVER, 8080)).unwrap()).collect();
+            let mut answers = Vec::new();
+            for stream in &mut streams {
+                stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+                stream.write_all(b"GET /boot/n11/seed HTTP/1.1\r\nHost: s\r\n\r\n").unwrap();
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    let mut byte = [0];
+                    stream.read_exact(&mut byte).unwrap();
+                    head.push(byte[0]);
+                }
+                answers.push(String::from_utf8(head).unwrap());
+            }
+            answers
+        });
+        let answers = answers.await;
+        for (number, answer) in answers.iter().enumerate() {
+            if number < most {
+                assert!(answer.starts_with("HTTP/1.1 200 "), "{number}: {answer}");
+            } else {
+                assert!(answer.starts_with("HTTP/1.1 503 "), "{number}: {answer}");
+                assert!(answer.contains("retry-after: 2\r\n"), "{answer}");
+                assert!(answer.contains("connection: close\r\n"), "{answer}");
+            }
+        }
+        server.counted(|c| c.http_connections_refused == 3).await;
+        let kernel = format!("curl -sS -o /dev/null -w %{{size_download}} {BASE}/kernel");
+        assert_eq!(lab.run(&kernel).await, "200000", "places are free again");
+    });
+}
+
+#[test]
+fn a_boot_program_is_of_the_type_by_which_uefi_knows_what_it_can_start() {
+    in_lab(|lab| async move {
+        lab.address("10.77.0.11");
+        let _server = Server::start_with([node(armed())], |config| {
+            let programs = [("snponly.efi".into(), bytes(1000).into())];
+            config.programs = std::sync::Arc::new(programs.into());
+        });
+        let url = format!("http://{SERVER}:8080/boot-program/snponly.efi");
+        let headers = lab.run(&format!("curl -sS -I {url}")).await;
+        assert!(headers.contains("content-type: application/efi\r\n"), "{headers}");
+        assert!(headers.contains("content-length: 1000\r\n"), "{headers}");
     });
 }

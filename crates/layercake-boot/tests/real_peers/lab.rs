@@ -250,6 +250,8 @@ pub(crate) fn node(plan: BootPlan) -> Host {
         prefix: 24,
         gateway: Some(SERVER),
         dns: vec![SERVER],
+        domain: Some("lab.example".into()),
+        arch: Some(layercake_boot::Arch::X86_64),
         hostname: "n11".into(),
         lease_secs: 3600,
         plan,

@@ -2,6 +2,7 @@
 //! Needs root, and the Debian packages that `cargo xtask demo` installs.
 #![allow(clippy::unwrap_used)]
 
+mod bios;
 mod dhcp;
 mod http;
 mod ipxe;

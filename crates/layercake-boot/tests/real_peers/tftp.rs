@@ -169,3 +169,170 @@ fn what_a_machine_may_not_have_is_refused_with_the_reason() {
         assert_eq!(stranger, (2, "10.77.0.11 is not a known machine".to_owned()));
     });
 }
+
+/// A request for the boot program with these options.
+fn program_request(options: &[&str]) -> Vec<u8> {
+    let words = ["undionly.kpxe", "octet"].iter().chain(options);
+    [&[0, 1][..], &words.flat_map(|word| [word.as_bytes(), b"\0"].concat()).collect::<Vec<_>>()]
+        .concat()
+}
+
+fn client_socket(port: u16) -> UdpSocket {
+    let socket = UdpSocket::bind(("10.77.0.11", port)).unwrap();
+    socket.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
+    socket
+}
+
+/// The next datagram, and the port that it came from.
+fn receive(socket: &UdpSocket) -> (Vec<u8>, u16) {
+    let mut buffer = [0; 2000];
+    let (len, peer) = socket.recv_from(&mut buffer).unwrap();
+    (buffer[..len].to_vec(), peer.port())
+}
+
+#[test]
+fn a_request_from_the_port_of_another_is_answered_at_once_and_the_other_falls_silent() {
+    in_lab(|lab| async move {
+        lab.address("10.77.0.11");
+        // So long that a test that waits for it fails by its own patience.
+        let server = Server::start_with([node(armed())], |config| {
+            config.tftp_retransmit_after = std::time::Duration::from_secs(1000);
+        });
+        lab.as_client(|| {
+            let socket = client_socket(2071);
+            let mut ports = Vec::new();
+            for _ in 0..10 {
+                // The size is asked for, and the answer dropped without a word.
+                socket.send_to(&program_request(&["tsize", "0"]), (SERVER, 69)).unwrap();
+                let (oack, port) = receive(&socket);
+                assert_eq!(oack, b"\0\x06tsize\x00300001\0");
+                assert!(!ports.contains(&port), "a transfer of its own");
+                ports.push(port);
+            }
+            socket.send_to(&program_request(&["blksize", "1400"]), (SERVER, 69)).unwrap();
+            let (oack, port) = receive(&socket);
+            assert_eq!(oack, b"\0\x06blksize\x001400\0");
+            let got = read_on(&socket, port, 1400);
+            assert!(got == program());
+        })
+        .await;
+        server.counted(|c| c.tftp_completed == 1).await;
+    });
+}
+
+/// Acknowledges the options and every block to the last.
+fn read_on(socket: &UdpSocket, port: u16, block_bytes: usize) -> Vec<u8> {
+    let mut got = Vec::new();
+    let mut block = 0u16;
+    loop {
+        let [high, low] = block.to_be_bytes();
+        socket.send_to(&[0, 4, high, low], (SERVER, port)).unwrap();
+        let (data, from) = receive(socket);
+        block = block.wrapping_add(1);
+        assert_eq!((from, &data[..2], &data[2..4]), (port, &[0, 3][..], &block.to_be_bytes()[..]));
+        got.extend_from_slice(&data[4..]);
+        if data.len() < 4 + block_bytes {
+            let [high, low] = block.to_be_bytes();
+            socket.send_to(&[0, 4, high, low], (SERVER, port)).unwrap();
+            return got;
+        }
+    }
+}
+
+#[test]
+fn a_request_that_was_doubled_on_its_way_does_not_end_the_transfer_that_its_client_took_up() {
+    in_lab(|lab| async move {
+        lab.address("10.77.0.11");
+        let server = Server::start([node(armed())]);
+        lab.as_client(|| {
+            let socket = client_socket(2072);
+            let request = program_request(&["blksize", "1400"]);
+            socket.send_to(&request, (SERVER, 69)).unwrap();
+            let (_, first) = receive(&socket);
+            socket.send_to(&request, (SERVER, 69)).unwrap();
+            let (_, second) = receive(&socket);
+            // RFC 1350 section 4: what comes from another port is refused, and disturbs nothing.
+            socket.send_to(b"\0\x05\0\x05unknown\0", (SERVER, second)).unwrap();
+            assert!(read_on(&socket, first, 1400) == program());
+        })
+        .await;
+        server.counted(|c| c.tftp_completed == 1 && c.tftp_abandoned == 1).await;
+    });
+}
+
+#[test]
+fn requests_that_were_dropped_without_a_word_take_no_places_from_those_that_follow() {
+    in_lab(|lab| async move {
+        lab.address("10.77.0.11");
+        let server = Server::start_with([node(armed())], |config| {
+            config.tftp_retransmit_after = std::time::Duration::from_secs(1000);
+        });
+        lab.as_client(|| {
+            for port in 2080..2090 {
+                let socket = client_socket(port);
+                socket.send_to(&program_request(&["tsize", "0"]), (SERVER, 69)).unwrap();
+                assert_eq!(receive(&socket).0, b"\0\x06tsize\x00300001\0");
+                // Kept: a closed port would tell the server.
+                std::mem::forget(socket);
+            }
+        })
+        .await;
+        assert_eq!(server.handle.counters().tftp_refused, 0);
+    });
+}
+
+#[test]
+fn a_machine_that_falls_silent_in_a_transfer_is_told_of_with_how_far_it_was() {
+    in_lab(|lab| async move {
+        lab.address("10.77.0.11");
+        let mut server = Server::start([node(armed())]);
+        lab.as_client(|| {
+            let socket = client_socket(2073);
+            socket.send_to(&program_request(&[]), (SERVER, 69)).unwrap();
+            let (_, port) = receive(&socket);
+            socket.send_to(&[0, 4, 0, 1], (SERVER, port)).unwrap();
+            receive(&socket);
+            // The port closes, as a machine's does that is switched off.
+        })
+        .await;
+        let event = server.event(|e| matches!(e, BootEvent::Refused { node: Some(_), .. })).await;
+        let BootEvent::Refused { reason, .. } = event else { unreachable!() };
+        assert_eq!(reason, "it fell silent after 512 of 300001 bytes of undionly.kpxe by TFTP");
+    });
+}
+
+#[test]
+fn a_machine_of_another_architecture_gets_nothing_by_tftp_and_http_either() {
+    in_lab(|lab| async move {
+        lab.address("10.77.0.11");
+        let mut server = Server::start([node(armed())]);
+        lab.as_client(|| {
+            let socket = UdpSocket::bind("10.77.0.11:68").unwrap();
+            let mut discover = vec![0; 240];
+            discover[..4].copy_from_slice(&[1, 1, 6, 0]);
+            discover[28..34].copy_from_slice(&crate::lab::NODE_MAC.0);
+            discover[236..].copy_from_slice(&[99, 130, 83, 99]);
+            discover.extend_from_slice(&[53, 1, 1, 93, 2, 0, 11, 60, 9]);
+            discover.extend_from_slice(b"PXEClient\xff");
+            socket.send_to(&discover, (SERVER, 67)).unwrap();
+        })
+        .await;
+        server.event(|e| matches!(e, BootEvent::FirmwareSeen { arch: 11, .. })).await;
+        let reason = "its firmware is arm64 UEFI, and the node is x86_64: correct `arch` in the \
+             cluster file, or the MAC address if this is another machine";
+        for request in [&b"\0\x01undionly.kpxe\0octet\0"[..], b"\0\x01boot/n11.ipxe\0octet\0"] {
+            assert_eq!(refused(&lab, request).await, (2, reason.to_owned()));
+        }
+        for path in [
+            "boot/n11/script.ipxe",
+            "boot/n11/kernel",
+            "boot/n11/seed",
+            "boot-program/undionly.kpxe",
+        ] {
+            let url = format!("http://{SERVER}:8080/{path}");
+            let said = lab.run(&format!("curl -sS -w %{{http_code}} {url}")).await;
+            assert_eq!(said, format!("{reason}\n409"), "{path}");
+        }
+        assert_eq!(server.handle.counters().seeds_served, 0);
+    });
+}

@@ -280,13 +280,24 @@ impl Deadline {
     }
 }
 
-fn write_resolv_conf(seed: &Seed, path: &Path) -> Result<(), NetworkError> {
+/// The resolver file (resolv.conf(5)): every name server and every domain of the seed, once, in its order.
+fn resolv_conf(seed: &Seed) -> String {
     let mut servers: Vec<IpAddr> = Vec::new();
-    for server in seed.interfaces.iter().flat_map(|interface| &interface.dns) {
-        if !servers.contains(server) {
-            servers.push(*server);
+    let mut domains: Vec<&str> = Vec::new();
+    for interface in &seed.interfaces {
+        for server in &interface.dns {
+            if !servers.contains(server) {
+                servers.push(*server);
+            }
         }
+        domains.extend(interface.domain.as_deref().filter(|domain| !domains.contains(domain)));
     }
-    let text: String = servers.iter().map(|server| format!("nameserver {server}\n")).collect();
+    let search = if domains.is_empty() { None } else { Some(domains.join(" ")) };
+    let search = search.map(|domains| format!("search {domains}\n"));
+    search.into_iter().chain(servers.iter().map(|s| format!("nameserver {s}\n"))).collect()
+}
+
+fn write_resolv_conf(seed: &Seed, path: &Path) -> Result<(), NetworkError> {
+    let text = resolv_conf(seed);
     fs::write(path, text).map_err(|source| NetworkError::File { path: path.to_owned(), source })
 }

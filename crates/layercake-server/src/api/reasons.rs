@@ -11,7 +11,7 @@ const RUNS_WELL_AFTER: Duration = Duration::from_secs(60 * 60);
 fn is_reason(path: &Path) -> bool {
     matches!(
         path.as_str(),
-        "image_reason" | "layer0.last_panic" | "layer0.network" | "power.reason"
+        "boot.reason" | "image_reason" | "layer0.last_panic" | "layer0.network" | "power.reason"
     )
 }
 

@@ -78,6 +78,7 @@ pub(crate) fn config(dir: &Path) -> Config {
         state: dir.join("state"),
         run: dir.join("run"),
         minos,
+        boot_programs: dir.join("boot-programs"),
         modules: dir.join("modules.d"),
         api_socket: dir.join("run/api.sock"),
         api_listen: "127.0.0.1:0".parse().unwrap(),

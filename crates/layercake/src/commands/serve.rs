@@ -17,6 +17,7 @@ pub(crate) async fn run(options: Serve) -> Result<(), Failure> {
         state: from_here(&options.state)?,
         run,
         minos: from_here(&options.minos)?,
+        boot_programs: from_here(&options.boot_programs)?,
         modules: from_here(&options.modules)?,
         api_socket: api_socket.clone(),
         api_listen: options.api_listen,

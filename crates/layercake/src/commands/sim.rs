@@ -88,6 +88,7 @@ async fn serve(sim: Sim) -> Result<(), Failure> {
         state: dir.to_owned(),
         run: dir.join("run"),
         minos: dir.join("minos"),
+        boot_programs: dir.join("boot-programs"),
         modules: sim.modules.unwrap_or_else(|| dir.join("modules.d")),
         api_socket: sim.socket.unwrap_or_else(|| dir.join("api.sock")),
         api_listen: sim.api_listen,
