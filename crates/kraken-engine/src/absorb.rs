@@ -60,7 +60,7 @@ impl Engine {
             self.nodes.add(id.clone(), self.now)
         });
         let Some(node) = self.nodes.get_mut(at) else { return };
-        let changes = diff(&node.cfg, &cfg);
+        let changes = diff(node.configured(), &cfg);
         if changes.is_empty() && !is_new {
             return;
         }
@@ -68,7 +68,11 @@ impl Engine {
         if let Some(running) = &mut node.running {
             running.outdated = Outdated::Unseen;
         }
-        node.cfg = self.interner.with(|interner| interner.document(cfg));
+        let cfg = self.interner.with(|interner| interner.document(cfg));
+        let passing = self.wanted_now(at, &cfg);
+        let Some(node) = self.nodes.get_mut(at) else { return };
+        node.base = passing.is_some().then(|| Box::new(cfg.clone()));
+        node.cfg = passing.unwrap_or(cfg);
         node.goal = self.set.goal(&node.cfg);
         node.kind = self.learned.kind(&node.cfg, &node.dsc);
         // Whatever failed may have failed because of what was just changed.
@@ -98,7 +102,7 @@ impl Engine {
         self.by_standing[node.standing.kind()] -= 1;
         self.leave_domains(at, &node);
         let removals = |document: &Document| diff(document, &Document::new());
-        let changes = removals(&node.cfg);
+        let changes = removals(node.configured());
         out.push(Output::Changed { node: id.clone(), side: Side::Cfg, changes });
         let changes = removals(&node.dsc);
         if !changes.is_empty() {

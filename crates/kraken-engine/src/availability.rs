@@ -51,7 +51,8 @@ impl Engine {
         }
         let membership = node.membership.get_or_insert_default();
         let variables = &self.settings.availability.wanted;
-        membership.enrol(&self.set, variables, &node.id, &node.cfg, &mut self.gates);
+        let cfg = node.base.as_deref().unwrap_or(&node.cfg);
+        membership.enrol(&self.set, variables, &node.id, cfg, &mut self.gates);
         self.recount(at);
     }
 

@@ -26,6 +26,8 @@ impl Engine {
             Command::Thaw { node: None } => self.thaw(by, out),
             Command::Busy { node, terms } => self.busy(&node, Mark { by, terms }, out),
             Command::Free { node } => self.free(&node, by, out),
+            Command::Restart { node, terms } => self.restart(&node, Mark { by, terms }, out),
+            Command::WithdrawRestart { node } => self.withdraw_restart(&node, by, out),
             Command::Retry { node } => self.retry(&node, by, out),
             Command::TakeOver { node } => self.take_machine_over(&node, by, out),
         }
@@ -36,7 +38,7 @@ impl Engine {
     }
 
     /// Makes a mark on a node, in place of an earlier one. Whether that is anything new.
-    fn mark(&mut self, at: u32, kind: MarkKind, mark: &Mark) -> bool {
+    pub(crate) fn mark(&mut self, at: u32, kind: MarkKind, mark: &Mark) -> bool {
         let Some(node) = self.nodes.get_mut(at) else { return false };
         let place = node.marks.get_or_insert_default().of(kind);
         if place.as_ref() == Some(mark) {
@@ -50,7 +52,7 @@ impl Engine {
     }
 
     /// Takes a mark from a node, if it has it.
-    fn unmark(&mut self, at: u32, kind: MarkKind) -> Option<Mark> {
+    pub(crate) fn unmark(&mut self, at: u32, kind: MarkKind) -> Option<Mark> {
         let node = self.nodes.get_mut(at)?;
         let mark = node.marks.as_mut()?.of(kind).take();
         if node.marks().is_empty() {
@@ -165,6 +167,10 @@ impl Engine {
                 MarkKind::Hold => What::Released,
                 MarkKind::Freeze => What::Thawed,
                 MarkKind::Busy => What::Free,
+                MarkKind::Restart => {
+                    self.restart_expired(at, cause, out);
+                    continue;
+                }
             };
             self.note(Some(&id), what, cause, out);
             if kind == MarkKind::Busy {

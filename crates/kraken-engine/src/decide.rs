@@ -49,6 +49,7 @@ impl Engine {
         {
             self.done(at, out);
         }
+        self.judge_restart(at, out);
         self.learn_from_waiting(at, state);
         let step = self.plan(at, state);
         if self.nodes.get(at).is_some_and(|node| node.running.is_some()) {

@@ -96,6 +96,8 @@ pub struct NodeView<'a> {
     pub id: &'a NodeId,
     /// What it should be.
     pub cfg: &'a Document,
+    /// What is wanted of it now: its cfg, or until it is off what a restart wants.
+    pub wanted: &'a Document,
     /// What is known of it. A variable that is absent is unknown.
     pub dsc: &'a Document,
     /// What the engine does about it, by the name that [`crate::Status`] has in JSON.
@@ -244,7 +246,8 @@ impl Engine {
     fn view<'a>(&'a self, node: &'a Node) -> NodeView<'a> {
         NodeView {
             id: &node.id,
-            cfg: &node.cfg,
+            cfg: node.configured(),
+            wanted: &node.cfg,
             dsc: &node.dsc,
             status: NAMES[node.standing.kind()],
             mutation: node.standing.mutation().map(|id| &self.set.mutation(id).name),

@@ -128,6 +128,20 @@ pub enum Command {
         /// The node.
         node: NodeId,
     },
+    /// The node is to be off once, and then what its cfg wants again. Nothing happens when the application does not
+    /// say what a restart is ([`crate::Settings::restart`]).
+    Restart {
+        /// The node.
+        node: NodeId,
+        /// Why, until when it may wait, and whether it is hard.
+        #[serde(flatten)]
+        terms: Terms,
+    },
+    /// Withdraws a restart whose node is not off yet.
+    WithdrawRestart {
+        /// The node.
+        node: NodeId,
+    },
     /// Forgets the failures of a node: everything may be tried again, at once.
     Retry {
         /// The node.
@@ -169,6 +183,8 @@ impl Command {
             | Self::Release { node }
             | Self::Busy { node, .. }
             | Self::Free { node }
+            | Self::Restart { node, .. }
+            | Self::WithdrawRestart { node }
             | Self::Retry { node }
             | Self::TakeOver { node } => Some(node),
             Self::Freeze { node, .. } | Self::Thaw { node } => node.as_ref(),
@@ -185,6 +201,8 @@ impl Command {
             Self::Thaw { .. } => Some((MarkKind::Freeze, None)),
             Self::Busy { terms, .. } => Some((MarkKind::Busy, Some(terms))),
             Self::Free { .. } => Some((MarkKind::Busy, None)),
+            Self::Restart { terms, .. } => Some((MarkKind::Restart, Some(terms))),
+            Self::WithdrawRestart { .. } => Some((MarkKind::Restart, None)),
             Self::Retry { .. } | Self::TakeOver { .. } => None,
         }
     }

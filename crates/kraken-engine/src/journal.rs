@@ -191,6 +191,16 @@ pub enum What {
     },
     /// That has ended.
     Free,
+    /// Somebody wants the node to be off once.
+    RestartAsked {
+        /// Why, until when it may wait, and whether it is hard.
+        #[serde(flatten)]
+        terms: Terms,
+    },
+    /// The node was off as a restart wanted; what its cfg wants counts again.
+    Restarted,
+    /// The restart was withdrawn, or waited for too long.
+    RestartWithdrawn,
     /// The failures of the node were forgotten.
     Retried,
     /// The machine of the node was found running and the node is not heard: it is asked what to do.
@@ -236,7 +246,7 @@ pub enum What {
 
 impl What {
     /// The names that [`What::name`] gives.
-    pub const NAMES: [&str; 35] = [
+    pub const NAMES: [&str; 38] = [
         "configured",
         "removed",
         "discovered",
@@ -264,6 +274,9 @@ impl What {
         "thawed",
         "busy",
         "free",
+        "restart_asked",
+        "restarted",
+        "restart_withdrawn",
         "retried",
         "found_running",
         "taken_over",
@@ -285,6 +298,9 @@ impl What {
                 | Self::Thawed
                 | Self::Busy { .. }
                 | Self::Free
+                | Self::RestartAsked { .. }
+                | Self::Restarted
+                | Self::RestartWithdrawn
         )
     }
 
@@ -319,6 +335,9 @@ impl What {
             Self::Thawed => "thawed",
             Self::Busy { .. } => "busy",
             Self::Free => "free",
+            Self::RestartAsked { .. } => "restart_asked",
+            Self::Restarted => "restarted",
+            Self::RestartWithdrawn => "restart_withdrawn",
             Self::Retried => "retried",
             Self::FoundRunning => "found_running",
             Self::TakenOver => "taken_over",
@@ -392,6 +411,9 @@ mod tests {
             json!({"what": "thawed"}),
             json!({"what": "busy"}),
             json!({"what": "free"}),
+            json!({"what": "restart_asked", "why": "because", "hard": true}),
+            json!({"what": "restarted"}),
+            json!({"what": "restart_withdrawn"}),
             json!({"what": "retried"}),
             json!({"what": "found_running"}),
             json!({"what": "taken_over"}),

@@ -43,6 +43,7 @@ mod modules;
 mod node;
 mod outlook;
 mod output;
+mod restart;
 mod settings;
 mod status;
 mod storm;

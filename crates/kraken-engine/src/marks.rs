@@ -1,4 +1,4 @@
-//! What operators say of nodes that keeps steps from being taken: hold, freeze, busy.
+//! What operators say of nodes: that steps are kept from being taken (hold, freeze, busy), or that a node is restarted.
 
 use kraken_model::{Millis, Path};
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,9 @@ pub struct Terms {
     /// When it ends by itself; `None`: when somebody ends it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Millis>,
+    /// Of a restart: that nothing is stopped first.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hard: bool,
 }
 
 /// Something that an operator said, with who, why, and until when.
@@ -36,6 +39,8 @@ pub enum MarkKind {
     Freeze,
     /// The node is in use: what its mutations exclude then is not done.
     Busy,
+    /// The node is to be off once.
+    Restart,
 }
 
 /// Everything that operators say of one node, or of all.
@@ -50,6 +55,9 @@ pub struct Marks {
     /// It is in use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub busy: Option<Mark>,
+    /// It is to be off once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<Mark>,
 }
 
 /// The value that says that a node is in use. An application without it has no use for
@@ -79,7 +87,8 @@ impl Terms {
 
 impl Marks {
     /// The kinds, in the order in which people are told.
-    pub const KINDS: [MarkKind; 3] = [MarkKind::Hold, MarkKind::Freeze, MarkKind::Busy];
+    pub const KINDS: [MarkKind; 4] =
+        [MarkKind::Hold, MarkKind::Freeze, MarkKind::Busy, MarkKind::Restart];
 
     /// The mark of a kind.
     #[must_use]
@@ -88,6 +97,7 @@ impl Marks {
             MarkKind::Hold => self.hold.as_ref(),
             MarkKind::Freeze => self.freeze.as_ref(),
             MarkKind::Busy => self.busy.as_ref(),
+            MarkKind::Restart => self.restart.as_ref(),
         }
     }
 
@@ -112,6 +122,7 @@ impl Marks {
             MarkKind::Hold => &mut self.hold,
             MarkKind::Freeze => &mut self.freeze,
             MarkKind::Busy => &mut self.busy,
+            MarkKind::Restart => &mut self.restart,
         }
     }
 }
@@ -125,6 +136,9 @@ impl fmt::Display for Mark {
 
 impl fmt::Display for Terms {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.hard {
+            f.write_str(", hard")?;
+        }
         if let Some(why) = &self.why {
             write!(f, " ({why})")?;
         }
@@ -141,6 +155,7 @@ impl fmt::Display for MarkKind {
             Self::Hold => "held",
             Self::Freeze => "frozen",
             Self::Busy => "in use",
+            Self::Restart => "restart requested",
         })
     }
 }

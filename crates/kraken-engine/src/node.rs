@@ -13,7 +13,10 @@ use kraken_plan::{Facts, Goal, MutationId, PolicyId, State};
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) id: NodeId,
+    /// What is wanted of it now: its cfg, or what a restart wants until the node is off.
     pub(crate) cfg: Document,
+    /// Its cfg, while it is restarted.
+    pub(crate) base: Option<Box<Document>>,
     pub(crate) dsc: Document,
     pub(crate) state: State,
     pub(crate) facts: Facts,
@@ -266,9 +269,14 @@ impl Standing {
 }
 
 /// What is said of most nodes.
-static NO_MARKS: Marks = Marks { hold: None, freeze: None, busy: None };
+static NO_MARKS: Marks = Marks { hold: None, freeze: None, busy: None, restart: None };
 
 impl Node {
+    /// Its cfg, also while it is restarted.
+    pub(crate) fn configured(&self) -> &Document {
+        self.base.as_deref().unwrap_or(&self.cfg)
+    }
+
     pub(crate) fn marks(&self) -> &Marks {
         self.marks.as_deref().unwrap_or(&NO_MARKS)
     }
@@ -277,6 +285,7 @@ impl Node {
         Self {
             id,
             cfg: Document::new(),
+            base: None,
             dsc: Document::new(),
             state: State::default(),
             facts: Facts::default(),

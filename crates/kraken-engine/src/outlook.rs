@@ -7,7 +7,7 @@ use crate::node::Standing;
 use crate::way::{Leg, PlanContext, Way};
 use crate::{Availability, Engine, FoundRunning, Limit, Settings};
 use kraken_model::{Change, Document, NodeId};
-use kraken_plan::{Context, Costs, Foresight, ModuleSet, MutationId};
+use kraken_plan::{Context, Costs, Foresight, ModuleSet, MutationId, Restart};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,6 +20,7 @@ pub struct Outlook {
     pub(crate) set: Arc<ModuleSet>,
     availability: Availability,
     pub(crate) found_running: Option<FoundRunning>,
+    pub(crate) restart: Option<Restart>,
     /// What steps take in truth, by kind of hardware.
     learned: Learned,
     pub(crate) is_frozen: bool,
@@ -42,6 +43,8 @@ pub(crate) struct Present {
     pub(crate) is_frozen: bool,
     /// The storm that holds it, in words.
     pub(crate) storm: Option<String>,
+    /// A restart was asked for, and the node was not off yet; whether it is hard.
+    pub(crate) passing: Option<bool>,
 }
 
 /// What would be done about a cluster, and how long that is expected to take.
@@ -127,7 +130,8 @@ impl Engine {
     #[must_use]
     pub fn outlook(&self) -> Outlook {
         let present = |node: &crate::node::Node| Present {
-            cfg: node.cfg.clone(),
+            cfg: node.configured().clone(),
+            passing: node.base.as_ref().and(node.marks().restart.as_ref()).map(|m| m.terms.hard),
             dsc: node.dsc.clone(),
             costs: node.troubles.is_some().then(|| self.costs(node).into_owned()),
             running: self.under_way_on(node),
@@ -140,6 +144,7 @@ impl Engine {
             set: Arc::clone(&self.set),
             availability: self.settings.availability.clone(),
             found_running: self.settings.found_running.clone(),
+            restart: self.settings.restart.clone(),
             learned: self.learned.clone(),
             is_frozen: self.freeze.is_some(),
             nodes: self.nodes.iter().map(|node| (node.id.clone(), present(node))).collect(),
@@ -164,9 +169,9 @@ impl Outlook {
     pub fn empty(set: Arc<ModuleSet>, settings: &Settings) -> Self {
         let (availability, kinds) = (settings.availability.clone(), settings.kinds.clone());
         let learned = Learned::new(kinds);
-        let found_running = settings.found_running.clone();
-        let nodes = BTreeMap::new();
-        Self { set, availability, found_running, learned, is_frozen: false, nodes }
+        let (restart, found_running) = (settings.restart.clone(), settings.found_running.clone());
+        let (is_frozen, nodes) = (false, BTreeMap::new());
+        Self { set, availability, found_running, restart, learned, is_frozen, nodes }
     }
 
     /// Takes into account what will be found out about nodes once this is their cfg, and cannot be known

@@ -2,6 +2,7 @@
 
 use crate::{FoundRunning, InUse};
 use kraken_model::{NodeSet, Path};
+use kraken_plan::Restart;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ pub struct Settings {
     /// For the engine of a node that has a parent: where in its cfg the parent says which disruptive steps it
     /// may take ([`permitted`](crate::permitted)). `None`: nobody has to be asked.
     pub permitted_under: Option<Path>,
+    /// What a restart wants of a node. `None`: nobody can ask for one.
+    pub restart: Option<Restart>,
 }
 
 /// What makes a node count as available, for limits on how many may not be.
@@ -159,6 +162,7 @@ impl Settings {
             kinds: Vec::new(),
             in_use: InUse::default(),
             permitted_under: None,
+            restart: None,
         }
     }
 }

@@ -105,38 +105,54 @@ impl Outlook {
     ) -> Way {
         let set = &self.set;
         let kind = context.learned.kind(cfg, dsc);
-        let goal = set.goal(cfg);
+        let kept = present.filter(|present| present.cfg == *cfg);
+        let costs = kept.and_then(|present| present.costs.as_ref());
+        let costs = costs.unwrap_or(context.learned.costs(kind)).clone();
         let facts = set.facts(cfg, dsc);
         let found = self.found_running.as_ref();
         let state = found.map_or_else(|| set.state(dsc), |found| found.unheard(set, dsc));
         let state = set.forget(state, facts);
-        let kept = present.filter(|present| present.cfg == *cfg);
-        let costs = kept.and_then(|present| present.costs.as_ref());
-        let costs = costs.unwrap_or(context.learned.costs(kind)).clone();
-        let policy = context.policies.find(set, goal, facts, &costs);
-        let (outlook, path) = (self, Vec::new());
-        let mut walk = Walk { outlook, present, policy, facts, state, path, stops: None };
-        walk.run(context);
-        let Walk { state: end, path, stops, .. } = walk;
-        let stops = match stops {
-            _ if set.fulfils(end, goal) => None,
-            Some(stops) => Some(stops),
-            None if let Some(status) = found.and_then(|found| found.status(cfg, dsc))
-                && path.is_empty()
-                && costs.blocked().next().is_none() =>
-            {
-                Some(Sentence { status: &status, now: Millis(0) }.to_string())
+        let (policy, path) = (PolicyId::NONE, Vec::new());
+        let mut walk = Walk { outlook: self, present, policy, facts, state, path, stops: None };
+        let mut stops = None;
+        for wanted in self.wanted(present, cfg) {
+            let goal = set.goal(&wanted);
+            walk.facts = set.facts(&wanted, dsc);
+            walk.policy = context.policies.find(set, goal, walk.facts, &costs);
+            walk.run(context);
+            if set.fulfils(walk.state, goal) {
+                walk.stops = None;
+                continue;
             }
-            None => Some(context.no_way(set, (goal, facts, end), &costs)),
-        };
-        let path = path.into_iter().map(|id| context.leg(set, kind, id)).collect();
+            let question = (goal, walk.facts, walk.state);
+            stops = Some(match walk.stops.take() {
+                Some(stops) => stops,
+                None if let Some(status) = found.and_then(|found| found.status(cfg, dsc))
+                    && walk.path.is_empty()
+                    && costs.blocked().next().is_none() =>
+                {
+                    Sentence { status: &status, now: Millis(0) }.to_string()
+                }
+                None => context.no_way(set, question, &costs),
+            });
+            break;
+        }
+        let path = walk.path.into_iter().map(|id| context.leg(set, kind, id)).collect();
         Way { path, stops, facts, state }
+    }
+
+    /// What is wanted of a node, one after the other: in the middle of a restart that it is off first.
+    fn wanted(&self, present: Option<&Present>, cfg: &Document) -> Vec<Document> {
+        let is_hard = present.and_then(|present| present.passing);
+        let restart = self.restart.as_ref().zip(is_hard);
+        let passing = restart.map(|(restart, is_hard)| restart.passing(cfg, is_hard));
+        passing.into_iter().chain([cfg.clone()]).collect()
     }
 }
 
 impl Walk<'_> {
     fn run(&mut self, context: &mut PlanContext) {
-        if let Some(present) = self.present.filter(|present| present.goes_on) {
+        if let Some(present) = self.present.filter(|p| p.goes_on && self.path.is_empty()) {
             // Where it leads to is in what was foreseen.
             self.path.extend(present.running.map(|(id, _)| id));
         }

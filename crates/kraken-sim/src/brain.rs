@@ -22,7 +22,7 @@ pub(crate) struct Mirror {
 
 /// What the engine knows of a node.
 pub(crate) struct Known<'a> {
-    pub(crate) cfg: &'a Document,
+    pub(crate) wanted: &'a Document,
     pub(crate) dsc: &'a Document,
     /// Whether an operator holds it.
     pub(crate) is_held: bool,
@@ -33,7 +33,7 @@ pub(crate) struct Known<'a> {
 /// How an engine elsewhere sees a node.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
-    /// What it should be.
+    /// What is wanted of it now.
     pub cfg: Document,
     /// What it is known to be.
     pub dsc: Document,
@@ -84,13 +84,13 @@ impl Brain {
     pub(crate) fn node(&self, id: &NodeId) -> Option<Known<'_>> {
         match self {
             Self::Here(engine) => engine.node(id).map(|view| Known {
-                cfg: view.cfg,
+                wanted: view.wanted,
                 dsc: view.dsc,
                 is_held: view.marks.hold.is_some(),
                 permitted: view.permitted,
             }),
             Self::Elsewhere(mirror) => mirror.nodes.get(id).map(|node| Known {
-                cfg: &node.cfg,
+                wanted: &node.cfg,
                 dsc: &node.dsc,
                 is_held: node.is_held,
                 permitted: node.permitted.as_ref(),

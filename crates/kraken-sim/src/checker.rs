@@ -69,6 +69,8 @@ struct Known {
     is_available: bool,
     from_node: Stream,
     to_node: Stream,
+    /// Its restart was asked for, and is not half done; whether it is hard.
+    restarting: Option<bool>,
 }
 
 impl Known {
@@ -135,6 +137,7 @@ impl Checker {
             is_available: true,
             from_node: Stream::default(),
             to_node: Stream::default(),
+            restarting: None,
         };
         Self {
             quotas: Quotas::new(settings.limits.clone()),
@@ -177,7 +180,8 @@ impl Checker {
             (known.is_adopted, known.is_available) = (false, true);
         }
         for n in adopted {
-            self.nodes[*n].is_adopted = true;
+            let known = &mut self.nodes[*n];
+            known.is_adopted = known.restarting.is_none();
         }
     }
 
@@ -198,7 +202,31 @@ impl Checker {
     /// A write is durable, and not acknowledged yet.
     pub(crate) fn written(&mut self, n: usize, cfg: &Document) {
         self.nodes[n].written.push(cfg.clone());
-        self.nodes[n].to_node.is(cfg);
+        self.told(n, cfg);
+    }
+
+    /// A node may be told to be this; in the middle of a restart, what that makes of it.
+    fn told(&mut self, n: usize, cfg: &Document) {
+        let known = &mut self.nodes[n];
+        known.to_node.is(cfg);
+        if let Some((is_hard, restart)) = known.restarting.zip(self.settings.restart.as_ref()) {
+            known.to_node.is(&restart.passing(cfg, is_hard));
+        }
+    }
+
+    /// A restart begins or ends.
+    fn restarts(&mut self, entry: &Entry) {
+        let Some(n) = entry.node.as_ref().map(number) else { return };
+        self.nodes[n].restarting = match &entry.what {
+            What::RestartAsked { terms } => Some(terms.hard),
+            What::Restarted | What::RestartWithdrawn => None,
+            _ => return,
+        };
+        // That it runs as its cfg wants is no reason to leave it alone: a person wants it restarted.
+        self.nodes[n].is_adopted = false;
+        self.cuts.forgive(Some(n));
+        let cfg = self.nodes[n].acknowledged.clone();
+        self.told(n, &cfg);
     }
 
     pub(crate) fn acknowledged(&mut self, now: Millis, n: usize, cfg: &Document) {
@@ -208,6 +236,7 @@ impl Checker {
         }
         known.acknowledged = cfg.clone();
         known.acknowledged_at = now;
+        self.told(n, cfg);
     }
 
     /// An operator was told that it is so.
@@ -231,7 +260,7 @@ impl Checker {
             }
             Word::Busy(n, lasts) => said(&mut self.nodes[n].busy, lasts),
             Word::Free(n) => self.nodes[n].busy = None,
-            Word::Retry(_) | Word::Want(..) => {}
+            Word::Retry(_) | Word::Want(..) | Word::Restart(..) | Word::WithdrawRestart(_) => {}
         }
     }
 
@@ -292,7 +321,7 @@ impl Checker {
                             self.storms.insert(domain.clone());
                         }
                         What::StormOver { domain, .. } => drop(self.storms.remove(domain)),
-                        _ => {}
+                        _ => self.restarts(entry),
                     }
                     let n = entry.node.as_ref().map(number);
                     if let Some(n) = n {

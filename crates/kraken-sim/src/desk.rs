@@ -160,7 +160,7 @@ impl Process {
     /// What a node is told to be, and which disruptive step it may take.
     pub(crate) fn cfg_for<A: Application>(&self, app: &A, id: &NodeId) -> Document {
         let Some(view) = self.engine.node(id) else { return Document::new() };
-        let mut told = app.told(view.cfg.clone(), view.dsc, view.is_held);
+        let mut told = app.told(view.wanted.clone(), view.dsc, view.is_held);
         if let Some(step) = view.permitted {
             told.set(permitted(&app.permitted_under(), step), true);
         }

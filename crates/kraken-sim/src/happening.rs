@@ -99,6 +99,10 @@ pub enum Word {
     Free(usize),
     /// That failures of a node are forgotten.
     Retry(usize),
+    /// That a node is off once, at once if need be; in so long, or it is withdrawn.
+    Restart(usize, bool, Option<Duration>),
+    /// That a restart is withdrawn.
+    WithdrawRestart(usize),
     /// That a node is something else.
     Want(usize, Wish),
 }
@@ -187,7 +191,7 @@ fn one(kind: u64, random: &mut Random, day: &Day, left: u64) -> What {
 fn word(random: &mut Random, node: usize, left: u64) -> Word {
     let lasts = Duration::from_millis(random.within(10_000, 600_000).min(left));
     let lasts = random.chance(50).then_some(lasts);
-    match random.below(19) {
+    match random.below(22) {
         0 | 1 => Word::Hold(node, lasts),
         2 => Word::Release(node),
         3 => Word::Freeze(None, lasts),
@@ -199,6 +203,8 @@ fn word(random: &mut Random, node: usize, left: u64) -> Word {
         8 => Word::Retry(node),
         9 | 10 => Word::Want(node, Wish::Off),
         11 => Word::Want(node, Wish::Unattended),
+        19 | 20 => Word::Restart(node, random.chance(30), lasts),
+        21 => Word::WithdrawRestart(node),
         _ => Word::Want(node, Wish::Runs(random.below(3) as u8)),
     }
 }

@@ -36,6 +36,7 @@ impl KeptMarks {
             What::Released => MarkKind::Hold,
             What::Thawed => MarkKind::Freeze,
             What::Free => MarkKind::Busy,
+            What::Restarted | What::RestartWithdrawn => MarkKind::Restart,
             _ => return,
         };
         self.terms.remove(&(kind, entry.node.as_ref().map(number)));
@@ -53,6 +54,7 @@ impl KeptMarks {
             Some(match (kind, node) {
                 (MarkKind::Hold, Some(node)) => Command::Hold { node, terms },
                 (MarkKind::Busy, Some(node)) => Command::Busy { node, terms },
+                (MarkKind::Restart, Some(node)) => Command::Restart { node, terms },
                 (MarkKind::Freeze, node) => Command::Freeze { node, terms },
                 (_, None) => return None,
             })
@@ -78,7 +80,7 @@ impl KeptMarks {
 
 /// What an operator says for so long, or until somebody takes it back.
 pub(crate) fn terms(now: Millis, lasts: Option<Duration>) -> Terms {
-    Terms { why: None, until: lasts.map(|lasts| now.plus(lasts)) }
+    Terms { until: lasts.map(|lasts| now.plus(lasts)), ..Terms::default() }
 }
 
 impl<A: Application> Fleet<A> {

@@ -4,7 +4,7 @@ use crate::application::{Application, Blow};
 use crate::fleet::{Event, Fleet};
 use crate::happening::{Noise, What, Word};
 use crate::marks::terms;
-use kraken_engine::Command;
+use kraken_engine::{Command, Terms};
 use std::time::Duration;
 
 /// For how long nothing may have happened to a node for it to count as untouched: longer than any
@@ -151,6 +151,10 @@ impl<A: Application> Fleet<A> {
             Word::Freeze(n, lasts) => Command::Freeze { node: n.map(id), terms: terms(now, lasts) },
             Word::Thaw(n) => Command::Thaw { node: n.map(id) },
             Word::Retry(n) => Command::Retry { node: id(n) },
+            Word::Restart(n, hard, lasts) => {
+                Command::Restart { node: id(n), terms: Terms { hard, ..terms(now, lasts) } }
+            }
+            Word::WithdrawRestart(n) => Command::WithdrawRestart { node: id(n) },
             Word::Busy(n, lasts) => Command::Busy { node: id(n), terms: terms(now, lasts) },
             Word::Free(n) => Command::Free { node: id(n) },
             Word::Want(n, wish) => {

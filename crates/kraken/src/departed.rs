@@ -111,10 +111,12 @@ impl Departed {
                 MarkKind::Hold => Command::Hold { node, terms },
                 MarkKind::Freeze => Command::Freeze { node: Some(node), terms },
                 MarkKind::Busy => Command::Busy { node, terms },
+                // A node that comes back is to be left alone: whoever still wants it restarted says so again.
+                MarkKind::Restart => return None,
             };
-            (command, Arc::clone(&mark.by))
+            Some((command, Arc::clone(&mark.by)))
         };
-        marks.iter().filter(|(_, mark)| counts(mark)).map(again).collect()
+        marks.iter().filter(|(_, mark)| counts(mark)).filter_map(again).collect()
     }
 
     /// Those that are not remembered any longer: the time of some is over, and of others there are too many.
@@ -171,11 +173,12 @@ mod tests {
 
     #[test]
     fn what_was_said_of_a_node_is_said_again_unless_its_time_is_over() {
-        let mark = |until| Mark { by: "anna".into(), terms: Terms { why: None, until } };
+        let mark = |until| Mark { by: "anna".into(), terms: Terms { until, ..Terms::default() } };
         let marks = Marks {
             hold: Some(mark(None)),
             freeze: Some(mark(Some(Millis(10)))),
             busy: Some(mark(Some(Millis(30)))),
+            ..Marks::default()
         };
         let mut departed = departed(2);
         departed.leave(&node(1), Millis(0), marks.clone());
@@ -183,7 +186,7 @@ mod tests {
         assert_eq!(serde_json::from_slice::<Gone>(&kept).unwrap().marks, marks);
         let again = departed.said(&node(1), Millis(20));
         let hold = Command::Hold { node: node(1), terms: Terms::default() };
-        let terms = Terms { why: None, until: Some(Millis(30)) };
+        let terms = Terms { until: Some(Millis(30)), ..Terms::default() };
         let busy = Command::Busy { node: node(1), terms };
         assert_eq!(again, [(hold, "anna".into()), (busy, "anna".into())]);
         departed.come(&node(1));

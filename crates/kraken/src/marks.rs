@@ -1,6 +1,6 @@
 //! What operators said of nodes, kept so that it counts after a restart too.
 
-use kraken_engine::{Command, Entry, Mark, MarkKind, Terms, What};
+use kraken_engine::{Command, Entry, Mark, MarkKind, Marks, Terms, What};
 use kraken_model::{Millis, NodeId};
 use kraken_store::{Store, StoreError, ValueWrite};
 use std::collections::BTreeSet;
@@ -21,6 +21,9 @@ const FROZEN_NODES: &str = "frozen_nodes";
 /// Where the nodes are that are in use.
 const BUSY: &str = "busy";
 
+/// Where the nodes are whose restart was asked for.
+const RESTART: &str = "restart";
+
 /// A place in the store: a namespace and a key.
 type Place = (&'static str, String);
 
@@ -36,6 +39,7 @@ fn place(kind: MarkKind, node: Option<&NodeId>) -> Place {
         (MarkKind::Freeze, None) => FROZEN,
         (MarkKind::Freeze, Some(_)) => FROZEN_NODES,
         (MarkKind::Busy, _) => BUSY,
+        (MarkKind::Restart, _) => RESTART,
     };
     (namespace, node.map_or(ALL, NodeId::as_str).to_owned())
 }
@@ -58,7 +62,7 @@ impl KeptMarks {
         now: Millis,
     ) -> Vec<ValueWrite> {
         // A use goes when the journal says that its node is free; until then its time is over.
-        let over = Terms { why: None, until: Some(now) };
+        let over = Terms { until: Some(now), ..Terms::default() };
         let mut writes = Vec::new();
         for command in commands {
             let Some((kind, terms)) = command.mark() else { continue };
@@ -90,7 +94,8 @@ impl KeptMarks {
             What::Released => &[MarkKind::Hold],
             What::Thawed => &[MarkKind::Freeze],
             What::Free => &[MarkKind::Busy],
-            What::Removed => &[MarkKind::Hold, MarkKind::Freeze, MarkKind::Busy],
+            What::Restarted | What::RestartWithdrawn => &[MarkKind::Restart],
+            What::Removed => &Marks::KINDS,
             _ => return Vec::new(),
         };
         let places = kinds.iter().map(|kind| place(*kind, entry.node.as_ref()));
@@ -123,6 +128,7 @@ impl KeptMarks {
                 HELD => Command::Hold { node, terms },
                 FROZEN => Command::Freeze { node: None, terms },
                 FROZEN_NODES => Command::Freeze { node: Some(node), terms },
+                RESTART => Command::Restart { node, terms },
                 _ => Command::Busy { node, terms },
             };
             self.places.insert((namespace, key));
@@ -143,7 +149,7 @@ pub(crate) type Kept = (&'static str, String, Vec<u8>);
 /// Every mark that is kept.
 pub(crate) fn kept(store: &mut dyn Store) -> Result<Vec<Kept>, StoreError> {
     let mut all = Vec::new();
-    for namespace in [HELD, FROZEN, FROZEN_NODES, BUSY] {
+    for namespace in [HELD, FROZEN, FROZEN_NODES, BUSY, RESTART] {
         let values = store.list(namespace)?.into_iter();
         all.extend(values.map(|(key, value)| (namespace, key, value)));
     }

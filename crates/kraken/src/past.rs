@@ -164,6 +164,8 @@ impl Then {
             What::Thawed => past.marks.set(MarkKind::Freeze, None),
             What::Busy { terms } => past.marks.set(MarkKind::Busy, made(terms)),
             What::Free => past.marks.set(MarkKind::Busy, None),
+            What::RestartAsked { terms } => past.marks.set(MarkKind::Restart, made(terms)),
+            What::Restarted | What::RestartWithdrawn => past.marks.set(MarkKind::Restart, None),
             _ => {}
         }
     }

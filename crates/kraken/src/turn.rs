@@ -380,6 +380,7 @@ impl Engineer {
         let view = self.engine.node(node);
         let view = view.map(|v| View {
             cfg: v.cfg.clone(),
+            passing: v.marks.restart.as_ref().map(|_| v.wanted.clone()),
             dsc: v.dsc.clone(),
             held: v.marks.hold.is_some(),
             marks: (!v.marks.is_empty()).then(|| Arc::new(v.marks.clone())),

@@ -33,6 +33,8 @@ struct Nodes {
 pub struct View {
     /// What it should be.
     pub cfg: Document,
+    /// What is wanted of it instead until it is off, while it is restarted.
+    pub passing: Option<Document>,
     /// What it is known to be.
     pub dsc: Document,
     /// Whether an operator holds it: no step is taken.

@@ -139,7 +139,7 @@ impl Module for PowerModule {
             // What is looks different by itself, or does not; all that is to be done is to look.
             "power.discover" | "power.recheck" | "power.settle" => Ok(()),
             "power.on" => driver.on().await,
-            "power.off" => driver.off(Off::Hard).await,
+            "power.off" | "power.cut" => driver.off(Off::Hard).await,
             // Whatever was found running there ends: as with one that hangs, its memory and cards forget.
             "power.recover" | "power.take-over" | "power.reclaim" => {
                 let done = driver.off(Off::Hard).await;

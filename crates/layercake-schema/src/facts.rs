@@ -159,6 +159,13 @@ fn power() -> Schema {
     schema(
         "power",
         vec![
+            field(
+                crate::POWER_CUT,
+                Kind::Bool,
+                CFG,
+                "Whether its power may be cut while something runs; the parent says so while it is restarted hard, and \
+                 no cluster file",
+            ),
             field("power.driver", words(POWER_DRIVERS), CFG, "The way of switching it"),
             field("power.qemu.memory", memory, CFG, "Memory of the virtual machine, in MiB"),
             field(

@@ -5,6 +5,9 @@ use crate::{image_service, image_state, module, phys_state, run_state};
 use kraken_plan::{Context, Guard, Mutation, Retry};
 use std::time::Duration;
 
+/// Where cfg says that power may be cut while something runs: of a node that is restarted hard.
+pub const POWER_CUT: &str = "power.cut";
+
 /// What merely asks or says something is expected to be done in a second.
 const QUICK: Duration = Duration::from_secs(1);
 
@@ -87,6 +90,14 @@ fn power(timing: &Timing) -> Vec<Mutation> {
             .cost(SWITCH)
             .disruptive()
             .retry(some(timing)),
+        // A hard restart: its power is cut whatever runs, and only when a person says so.
+        phys("cut", POWER_ON, POWER_OFF)
+            .requires(Guard::configured(POWER_CUT))
+            .excludes(in_use())
+            .timeout(timing.power_off)
+            .cost(SWITCH)
+            .disruptive()
+            .retry(some(timing)),
         phys("recover", PHYS_HANG, POWER_OFF)
             .excludes(in_use())
             .timeout(timing.power_recover)
@@ -143,6 +154,8 @@ fn sync(timing: &Timing) -> Vec<Mutation> {
             .excludes(in_use())
             .timeout(timing.leave)
             .cost(QUICK)
+            // A node that has left serves nobody: it must not leave for a power off that is frozen.
+            .disruptive()
             .retry(some(timing))
     };
     vec![
@@ -157,7 +170,7 @@ fn sync(timing: &Timing) -> Vec<Mutation> {
         // The barrier between a node in use and its power switch: nothing runs on it any more.
         leave("leave", image_state::IDLE),
         // The way out of FATAL is a reboot, and a reboot begins with leaving.
-        leave("abandon", image_state::FATAL).disruptive(),
+        leave("abandon", image_state::FATAL),
     ]
 }
 

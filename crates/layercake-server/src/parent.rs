@@ -228,6 +228,7 @@ fn engine_settings(cluster: &Cluster, pace: Pace) -> Settings {
         kinds: ["platform", "arch"].map(Address::known).into(),
         fresh,
         found_running: Some(found_running(&cluster.settings.timing, pace)),
+        restart: Some(layercake_schema::restart()),
         storm: storm(cluster, pace),
         availability: Availability { as_good: vec![to_be_changed], ..usual.availability.clone() },
         ..usual

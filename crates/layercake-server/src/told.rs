@@ -53,8 +53,9 @@ impl Told {
     /// What a node is told to be.
     pub(crate) fn cfg(&self, view: &View) -> Document {
         // Shared with everybody who has it, unless something is different.
-        let mut cfg = view.cfg.clone();
-        for (path, _) in view.cfg.iter() {
+        let wanted = view.passing.as_ref().unwrap_or(&view.cfg);
+        let mut cfg = wanted.clone();
+        for (path, _) in wanted.iter() {
             if self.node.field(path.as_str()).is_none() {
                 cfg.remove(path.as_str());
             }
@@ -62,7 +63,7 @@ impl Told {
         if let Some(step) = &view.permitted {
             cfg.set(kraken::permitted(&self.permitted, step), true);
         }
-        let holds = |guard: &Guard| guard.holds_in(&self.all, &view.cfg, &view.dsc);
+        let holds = |guard: &Guard| guard.holds_in(&self.all, wanted, &view.dsc);
         for step in &self.steps {
             let is_held = view.held && !step.discovers;
             if is_held || !step.requires.iter().all(holds) || step.excludes.iter().any(holds) {

@@ -196,7 +196,8 @@ impl Drive {
     fn see(&mut self, changed: Vec<(NodeId, Option<View>)>) {
         for (node, view) in changed {
             match view {
-                Some(View { cfg, dsc, held, permitted, .. }) => {
+                Some(View { cfg, passing, dsc, held, permitted, .. }) => {
+                    let cfg = passing.unwrap_or(cfg);
                     let seen = Seen { cfg, dsc, is_held: held, permitted };
                     self.driver.field.see(&node, seen);
                 }

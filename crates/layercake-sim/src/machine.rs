@@ -297,6 +297,7 @@ impl Application for Layercake {
         settings.fresh.push(Path::known(image_state::PATH));
         let to_be_changed = (Path::known(image_state::PATH), image_state::UPDATE.into());
         settings.availability.as_good.push(to_be_changed);
+        settings.restart = Some(layercake_schema::restart());
         if self.limits {
             let on = || Scope::Mutation("power.on".into());
             let rack = || Path::known("location.rack");

@@ -95,7 +95,9 @@ impl Layercake {
         }
         let is_wanted = match task.mutation {
             "power.on" => Some(true),
-            "power.off" | "power.recover" | "power.take-over" | "power.reclaim" => Some(false),
+            "power.off" | "power.cut" | "power.recover" | "power.take-over" | "power.reclaim" => {
+                Some(false)
+            }
             _ => None,
         };
         if machine.controller == Controller::Lies {

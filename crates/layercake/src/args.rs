@@ -85,13 +85,35 @@ pub(crate) enum Verb {
     Events(Events),
     /// Show what became of a node: what it was told, what it did, and how long it took
     History(History),
-    /// Switch nodes on or off, and keep them so; or power-cycle them
+    /// Switch nodes on or off, and keep them so; or power-cycle them (as `reboot` does)
     Power {
         /// What to do
         #[arg(value_enum)]
         action: PowerAction,
         /// Which nodes
         nodes: String,
+        /// Cut the power at once: images are not stopped first (cycle only)
+        #[arg(long)]
+        hard: bool,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+    },
+    /// Restart nodes: their images are stopped, then the power goes off and on
+    ///
+    /// The restart waits for its turn: for whoever uses a node, for limits, holds and freezes. Until the power
+    /// is off it can be withdrawn with --cancel.
+    Reboot {
+        /// Which nodes
+        nodes: String,
+        /// Cut the power at once: images are not stopped first
+        #[arg(long, conflicts_with = "cancel")]
+        hard: bool,
+        /// Withdraw a restart that waits
+        #[arg(long, conflicts_with_all = ["why", "until"])]
+        cancel: bool,
+        #[command(flatten)]
+        terms: Terms,
         /// Do not ask
         #[arg(short, long)]
         yes: bool,

@@ -67,7 +67,7 @@ fn what_an_operator_says_is_shown_and_told_with_who_why_and_until_when() {
 }
 
 /// Commands that are about nodes, without them.
-const COMMANDS: [&[&str]; 10] = [
+const COMMANDS: [&[&str]; 12] = [
     &["hold"],
     &["release"],
     &["retry"],
@@ -78,6 +78,8 @@ const COMMANDS: [&[&str]; 10] = [
     &["power", "on"],
     &["power", "off"],
     &["power", "cycle"],
+    &["reboot"],
+    &["reboot", "--cancel"],
 ];
 
 #[test]

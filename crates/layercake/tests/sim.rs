@@ -128,6 +128,40 @@ fn what_people_do_to_real_machines_they_do_to_these() {
 }
 
 #[test]
+fn a_restart_is_asked_for_waits_can_be_withdrawn_and_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let sim = Sim::start(dir.path(), &["--nodes", "3", "--speed", SPEED]);
+    sim.until("image_state=ACTIVE", 3);
+    let refused = sim.refuses(&["reboot", "n001"]);
+    let asked = "restart 1 node (n001)? cannot ask for confirmation (no terminal): use --yes";
+    assert!(refused.contains(asked), "{refused}");
+    sim.says(&["busy", "n001", "--why", "job 7"]);
+    let said = sim.says(&["reboot", "n001", "--why", "a new kernel", "--yes"]);
+    assert!(said.starts_with("n001: restart requested: images are stopped"), "{said}");
+    assert!(said.contains("nothing is done until `layercake free n001`"), "{said}");
+    let text = sim.says(&["explain", "n001"]);
+    assert!(text.contains("restart requested by operator at loopback (a new kernel)"), "{text}");
+    sim.until("image_state=ACTIVE", 3);
+    assert_eq!(sim.says(&["reboot", "--cancel", "n001"]), "n001: restart withdrawn\n");
+    let said = sim.says(&["reboot", "--cancel", "n001"]);
+    assert_eq!(said, "n001 was not waiting for a restart\n");
+    sim.says(&["free", "n001"]);
+    for (hard, steps) in [(false, ["image.stop", "power.off"]), (true, ["power.cut", "power.on"])] {
+        let more: &[&str] = if hard { &["--hard"] } else { &[] };
+        sim.says(&[&["power", "cycle", "n001", "--yes"], more].concat());
+        let restarted = ["events", "n001", "--from", "1", "--kind", "restarted", "-o", "name"];
+        let times = if hard { 2 } else { 1 };
+        assert!(sim.eventually(|| sim.says(&restarted).lines().count() == times));
+        sim.until("image_state=ACTIVE", 3);
+        let events = sim.says(&["events", "n001", "--from", "1"]);
+        assert!(steps.iter().all(|step| events.contains(step)), "{events}");
+        assert!(!events.contains("PHYS_HANG"), "{events}");
+    }
+    assert!(sim.refuses(&["power", "off", "n001", "--hard"]).contains("--hard belongs to"));
+    sim.end();
+}
+
+#[test]
 fn faults_end_when_their_time_is_over_and_come_by_themselves_when_that_is_wanted() {
     let dir = tempfile::tempdir().unwrap();
     let sim = Sim::start(dir.path(), &["--nodes", "10", "--speed", "600", "--chaos", "3600"]);

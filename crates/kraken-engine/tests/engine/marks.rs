@@ -8,7 +8,7 @@ use std::time::Duration;
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn terms(why: &str, until: Option<Millis>) -> Terms {
-    Terms { why: Some(why.into()), until }
+    Terms { why: Some(why.into()), until, ..Terms::default() }
 }
 
 fn hold(name: &str, terms: Terms) -> Command {

@@ -59,7 +59,10 @@ fn take(world: &mut World, act: Act) {
         }
         Act::HoldFor(n, millis) => {
             let until = Some(Millis(world.now.0 + millis));
-            world.command(Command::Hold { node: world.name(n), terms: Terms { why: None, until } });
+            world.command(Command::Hold {
+                node: world.name(n),
+                terms: Terms { until, ..Terms::default() },
+            });
         }
         Act::Release(n) => world.command(Command::Release { node: world.name(n) }),
         Act::Retry(n) => world.command(Command::Retry { node: world.name(n) }),

@@ -165,7 +165,7 @@ fn a_step_that_failed_and_one_that_is_given_up() {
 #[test]
 fn a_node_that_operators_keep() {
     let mut bench = to_be_switched_off(Settings::default());
-    let terms = Terms { why: Some("the chiller is down".into()), until: None };
+    let terms = Terms { why: Some("the chiller is down".into()), ..Terms::default() };
     bench.command(Command::Freeze { node: None, terms: terms.clone() });
     bench.configure("n2", off());
     bench.discover("n2", &[("phys_state", "ON")]);

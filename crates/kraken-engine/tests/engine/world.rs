@@ -138,6 +138,8 @@ impl World {
             Command::Busy { .. }
             | Command::Free { .. }
             | Command::Retry { .. }
+            | Command::Restart { .. }
+            | Command::WithdrawRestart { .. }
             | Command::TakeOver { .. } => {}
         }
         self.input(Input::Command { command, by: "operator".into() });

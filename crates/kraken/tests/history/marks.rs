@@ -5,7 +5,7 @@ use kraken::{Cause, Command, KrakenError, Mark, Terms, What};
 use std::time::Duration;
 
 fn terms(why: &str, until: Option<kraken_model::Millis>) -> Terms {
-    Terms { why: Some(why.into()), until }
+    Terms { why: Some(why.into()), until, ..Terms::default() }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -137,7 +137,7 @@ impl Witness {
             Act::Hold(n) if is_there(n) => {
                 // What is under way goes on.
                 self.rest().await;
-                let terms = Terms { why: Some("because".into()), until: None };
+                let terms = Terms { why: Some("because".into()), ..Terms::default() };
                 kraken.command(Command::Hold { node: name(n), terms }, "anna").await.unwrap();
             }
             Act::Release(n) if is_there(n) => {

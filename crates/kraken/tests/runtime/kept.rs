@@ -89,7 +89,7 @@ async fn that_a_node_is_free_is_durable_before_its_use_is_forgotten() {
         let (kraken, tasks) = start(disk.clone()).await;
         kraken.configure(vec![lit("works")], "test").await.unwrap();
         let soon = kraken.clock().now().plus(Duration::from_millis(20));
-        let terms = Terms { why: None, until: ends_by_itself.then_some(soon) };
+        let terms = Terms { until: ends_by_itself.then_some(soon), ..Terms::default() };
         let busy = Command::Busy { node: node("works"), terms };
         kraken.command(busy, "anna").await.unwrap();
         if !ends_by_itself {

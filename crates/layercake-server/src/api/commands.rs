@@ -6,7 +6,7 @@ use crate::server::App;
 use axum::Json;
 use axum::extract::State;
 use kraken::{CfgChange, Command, Kraken, MarkKind, Marks, Terms};
-use kraken_model::{Change, Document, Edit, Millis, NodeId, NodeSet, Patch, Path};
+use kraken_model::{Document, Edit, Millis, NodeId, NodeSet, Patch, Path};
 use layercake_schema::{SERVICES, busy, image_state, module, phys_state, run_state, service_state};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -36,6 +36,9 @@ enum Action {
 pub(super) struct Power {
     action: Action,
     nodes: String,
+    /// Of a cycle: without stopping first what runs.
+    #[serde(default)]
+    hard: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -50,6 +53,9 @@ enum Verb {
     Thaw,
     #[serde(rename = "take-over")]
     TakeOver,
+    Restart,
+    #[serde(rename = "cancel-restart")]
+    CancelRestart,
 }
 
 #[derive(Debug, Deserialize)]
@@ -62,6 +68,9 @@ pub(super) struct Commanding {
     why: Option<String>,
     /// Until when, as a person writes it.
     until: Option<String>,
+    /// Of a restart: without stopping first what runs.
+    #[serde(default)]
+    hard: bool,
 }
 
 fn done(nodes: &NodeSet, text: &str) -> Json<Commanded> {
@@ -76,18 +85,17 @@ pub(super) async fn power(
     Who(by): Who,
     Json(power): Json<Power>,
 ) -> Result<Json<Commanded>, Problem> {
+    if power.hard && !matches!(power.action, Action::Cycle) {
+        let detail = "only a cycle can be hard: leave hard out";
+        return Err(Problem::bad_request("not a way of switching", detail));
+    }
     // What the cluster file says of the nodes stays as it is while they are switched.
     let _turn = app.applying().await;
     let nodes = select::some(&app, &power.nodes)?;
     match power.action {
         Action::Cycle => {
-            // Whoever asks for a power cycle says that the machine hangs; the way out of that is
-            // known. It is a discovery, since nothing else is wanted than before.
-            for node in nodes.iter() {
-                let hang = Change::set(Path::known(phys_state::PATH), phys_state::PHYS_HANG);
-                app.kraken()?.discover(node, vec![hang], &by).await?;
-            }
-            Ok(done(&nodes, "will be power-cycled, as if they hung; `layercake explain` tells"))
+            let terms = Terms { hard: power.hard, ..Terms::default() };
+            give(&app, Verb::Restart, &nodes, terms, &by).await
         }
         Action::On | Action::Off => {
             let patch = |node: &NodeId| {
@@ -178,13 +186,25 @@ pub(super) async fn command(
         return Ok(Json(Commanded { nodes: Vec::new(), text }));
     };
     let nodes = select::some(&app, nodes)?;
+    give(&app, verb, &nodes, terms, &by).await
+}
+
+/// Gives a command about these nodes.
+async fn give(
+    app: &App,
+    verb: Verb,
+    nodes: &NodeSet,
+    terms: Terms,
+    by: &str,
+) -> Result<Json<Commanded>, Problem> {
+    let kraken = app.kraken()?;
     // A release or a thaw lets lost nodes through a storm hold, also those that nobody holds.
     let passes_storms = matches!(verb, Verb::Release | Verb::Thaw);
     let ends_more = passes_storms && kraken.summary().await?.storm;
-    let text = told(kraken, (verb, ends_more), &nodes, &terms);
-    let text = text + &waits(&app, kraken, verb, &nodes, verb.ended_by());
+    let text = told(kraken, (verb, ends_more), nodes, &terms);
+    let text = text + &waits(app, kraken, verb, nodes, verb.ended_by());
     let commands = nodes.iter().cloned().map(|node| verb.command(node, terms.clone()));
-    kraken.commands(commands.collect(), &by).await?;
+    kraken.commands(commands.collect(), by).await?;
     Ok(Json(Commanded { nodes: nodes.iter().cloned().collect(), text }))
 }
 
@@ -196,6 +216,9 @@ fn told(
     terms: &Terms,
 ) -> String {
     let (words, has_end) = verb.words();
+    if verb == Verb::Restart {
+        return format!("{nodes}: {}{}", restart_words(terms.hard), ends(terms));
+    }
     let Some(was) = verb.ends_what().filter(|_| !ends_more) else {
         let end = if has_end { ends(terms) } else { String::new() };
         return format!("{nodes}: {words}{end}");
@@ -209,9 +232,21 @@ fn told(
     ended(words, was, &set(so), &set(not))
 }
 
-/// What a command keeps from being done that is wanted, for a person.
+/// What a restart means now.
+fn restart_words(is_hard: bool) -> &'static str {
+    if is_hard {
+        "hard restart requested: power is cut, images are not stopped; progress: `layercake explain`, \
+         withdrawn by `layercake reboot --cancel`"
+    } else {
+        "restart requested: images are stopped, then power goes off and on; progress: `layercake explain`, \
+         withdrawn by `layercake reboot --cancel`"
+    }
+}
+
+/// What a command keeps from being done that is wanted, or what keeps it from being done, for a person.
 fn waits(app: &App, kraken: &Kraken, verb: Verb, nodes: &NodeSet, end: &str) -> String {
     let kind = match verb {
+        Verb::Restart => return blocked::by_marks(kraken.views(), nodes, true),
         Verb::Hold => MarkKind::Hold,
         Verb::Freeze => MarkKind::Freeze,
         Verb::Busy => MarkKind::Busy,
@@ -266,6 +301,8 @@ impl Verb {
             Self::TakeOver => {
                 ("to be taken over: power is cut as limits and holds allow, then booted", false)
             }
+            Self::Restart => ("restart requested", true),
+            Self::CancelRestart => ("restart withdrawn", false),
         }
     }
 
@@ -277,7 +314,8 @@ impl Verb {
             Self::Thaw => Some("frozen by name"),
             Self::Free => Some("in use"),
             Self::TakeOver => Some("found running"),
-            Self::Hold | Self::Retry | Self::Busy | Self::Freeze => None,
+            Self::CancelRestart => Some("waiting for a restart"),
+            Self::Hold | Self::Retry | Self::Busy | Self::Freeze | Self::Restart => None,
         }
     }
 
@@ -292,7 +330,8 @@ impl Verb {
                 is_marked(|marks| marks.busy.is_some()) || dsc.text(busy::PATH) == Some(busy::BUSY)
             }
             Self::TakeOver => dsc.text(phys_state::PATH) == Some(phys_state::PHYS_FOUND),
-            Self::Hold | Self::Retry | Self::Busy | Self::Freeze => true,
+            Self::CancelRestart => is_marked(|marks| marks.restart.is_some()),
+            Self::Hold | Self::Retry | Self::Busy | Self::Freeze | Self::Restart => true,
         }
     }
 
@@ -303,6 +342,7 @@ impl Verb {
             Self::Freeze => "thaw",
             Self::Busy => "free",
             Self::Release | Self::Retry | Self::Free | Self::Thaw | Self::TakeOver => "",
+            Self::Restart | Self::CancelRestart => "",
         }
     }
 
@@ -312,6 +352,8 @@ impl Verb {
             Self::Release => Command::Release { node },
             Self::Retry => Command::Retry { node },
             Self::TakeOver => Command::TakeOver { node },
+            Self::Restart => Command::Restart { node, terms },
+            Self::CancelRestart => Command::WithdrawRestart { node },
             Self::Busy => Command::Busy { node, terms },
             Self::Free => Command::Free { node },
             Self::Freeze => Command::Freeze { node: Some(node), terms },
@@ -332,8 +374,15 @@ fn ends(terms: &Terms) -> String {
 fn terms(asked: &Commanding, now: Millis) -> Result<Terms, Problem> {
     let (_, has_end) = asked.command.words();
     if !has_end && (asked.why.is_some() || asked.until.is_some()) {
-        let detail = "only hold, freeze and busy have a reason and an end: leave why and until out";
+        let detail =
+            "only hold, freeze, busy and restart have a reason and an end: leave why and until out";
         return Err(Problem::bad_request("no reason and no end belong here", detail));
+    }
+    if asked.hard && asked.command != Verb::Restart {
+        return Err(Problem::bad_request(
+            "not a restart",
+            "only a restart can be hard: leave hard out",
+        ));
     }
     let why = asked.why.as_deref().map(str::trim).filter(|why| !why.is_empty());
     if why.is_some_and(|why| why.chars().count() > MAX_WHY || why.chars().any(char::is_control)) {
@@ -341,7 +390,7 @@ fn terms(asked: &Commanding, now: Millis) -> Result<Terms, Problem> {
         return Err(Problem::bad_request("not a reason", detail));
     }
     let until = asked.until.as_deref().map(|text| times::to_come(text, now)).transpose()?;
-    Ok(Terms { why: why.map(Into::into), until })
+    Ok(Terms { why: why.map(Into::into), until, hard: asked.hard })
 }
 
 #[cfg(test)]

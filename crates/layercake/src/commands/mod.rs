@@ -71,8 +71,14 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         }
         Verb::Events(asked) => events::run(&client, output, &asked).await,
         Verb::History(asked) => history::run(&client, output, &asked).await,
-        Verb::Power { action, nodes, yes } => {
-            nodes::power(&client, output, action, &nodes, yes).await
+        Verb::Power { action, nodes, hard, yes } => {
+            nodes::power(&client, output, action, &nodes, (hard, yes)).await
+        }
+        Verb::Reboot { nodes, cancel: true, .. } => {
+            says("cancel-restart", Some(nodes), Terms::default()).await
+        }
+        Verb::Reboot { nodes, hard, terms, yes, .. } => {
+            nodes::reboot(&client, output, &nodes, terms, (hard, yes)).await
         }
         Verb::Hold { nodes, terms } => says("hold", Some(nodes), terms).await,
         Verb::Release { nodes } => says("release", Some(nodes), Terms::default()).await,

@@ -191,12 +191,17 @@ pub(crate) async fn power(
     output: Output,
     action: PowerAction,
     nodes: &str,
-    yes: bool,
+    (hard, yes): (bool, bool),
 ) -> Result<(), Failure> {
+    if hard && action != PowerAction::Cycle {
+        return Err("--hard belongs to `power cycle` alone: leave it out".into());
+    }
     let verb = match action {
         PowerAction::On => "on",
         PowerAction::Off => "off",
-        PowerAction::Cycle => "cycle",
+        PowerAction::Cycle => {
+            return reboot(client, output, nodes, Terms::default(), (hard, yes)).await;
+        }
         PowerAction::Status => {
             return get(client, output, Some(nodes), None, false).await;
         }
@@ -209,6 +214,28 @@ pub(crate) async fn power(
         }
     }
     send(client, output, "/v1/power", json!({"action": verb, "nodes": nodes})).await
+}
+
+/// Asks for a restart. A healthy node is disturbed, so that even for one it is asked first.
+pub(crate) async fn reboot(
+    client: &Client,
+    output: Output,
+    nodes: &str,
+    Terms { why, until }: Terms,
+    (hard, yes): (bool, bool),
+) -> Result<(), Failure> {
+    if !yes {
+        let meant: Vec<NodeView> =
+            client.get(&path("/v1/nodes", &[("nodes", Some(typed(nodes)?))])).await?;
+        let how = if hard { "cut the power of" } else { "restart" };
+        let count = meant.len();
+        let what = if count == 1 { "node" } else { "nodes" };
+        confirm(&format!("{how} {count} {what} ({nodes})?"))?;
+    }
+    let body = json!({
+        "command": "restart", "nodes": nodes, "why": why, "until": until, "hard": hard,
+    });
+    send(client, output, "/v1/command", body).await
 }
 
 /// A person's word for machines that were found running. Those that were not have nothing to fear.
@@ -231,7 +258,8 @@ pub(crate) async fn take_over(
 
 pub(crate) fn confirm(question: &str) -> Result<(), Failure> {
     if !std::io::stdin().is_terminal() {
-        return Err(format!("{question} say --yes, since nobody can be asked").into());
+        let why = "cannot ask for confirmation (no terminal): use --yes";
+        return Err(format!("{question} {why}").into());
     }
     let mut out = std::io::stderr();
     write!(out, "{question} [y/N] ")?;

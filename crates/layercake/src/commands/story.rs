@@ -51,7 +51,9 @@ pub(crate) fn words(entry: &Entry) -> String {
         What::Held { terms } => format!("held by {by}{terms}"),
         What::Frozen { terms } => format!("frozen by {by}{terms}: no disruptive step is taken"),
         What::Busy { terms } => format!("in use, says {by}{terms}"),
-        What::Released | What::Thawed | What::Free => ended(entry),
+        What::RestartAsked { terms } => format!("restart requested by {by}{terms}"),
+        What::Restarted => "off, as the restart wants; switched on again as cfg wants".to_owned(),
+        What::Released | What::Thawed | What::Free | What::RestartWithdrawn => ended(entry),
         What::Retried => format!("failures forgotten ({by})"),
         What::FoundRunning => {
             "found running and not heard: left alone until a person takes it over".to_owned()
@@ -87,6 +89,7 @@ fn ended(entry: &Entry) -> String {
     let what = match entry.what {
         What::Released => "released",
         What::Thawed => "thawed",
+        What::RestartWithdrawn => "restart withdrawn",
         _ => "no longer in use",
     };
     match &entry.cause {
