@@ -307,6 +307,7 @@ fn look_around(ended: Ended, killed: Killed, spec: &ContainerSpec) -> Circumstan
         Killed::Somewhere(killed) if by_kill => killed,
         Killed::Somewhere(_) => 0,
     };
-    let port = failed.then(|| ports::taken(&ended.last_lines, &spec.cgroup)).flatten();
+    let words = spec.image.command.iter().chain(spec.image.env.values()).map(String::as_str);
+    let port = failed.then(|| ports::taken(&ended.last_lines, words, &spec.cgroup)).flatten();
     Circumstances { killed_for_memory, port, last_lines: ended.last_lines }
 }

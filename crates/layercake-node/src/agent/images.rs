@@ -385,4 +385,42 @@ mod tests {
         // What an image is built for is no other image: nothing is swapped because it is told now.
         assert_eq!(want[0].digest, want[2].digest);
     }
+
+    const SEED: &str = r#"{
+        "version": 1, "node": "n1", "cluster": "lab", "boot_id": "b-1",
+        "interfaces": [{"mac": "52:54:00:ab:cd:01", "address": "10.7.0.11/24"}],
+        "parents": [{"addr": "10.7.0.1:7171"}],
+        "parent_key_sha256": "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff",
+        "join_token": "5e0c7f0e5e0c7f0e5e0c7f0e5e0c7f0e",
+        "image_base": "http://10.7.0.1:8080/images"
+    }"#;
+
+    #[tokio::test]
+    async fn what_cannot_run_is_told_of_each_image_and_of_all_in_one_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let seed = layercake_seed::Seed::parse(SEED.as_bytes()).unwrap();
+        let mut config = crate::image::ServiceConfig::of_node(&seed);
+        config.state_root = dir.path().join("run");
+        config.cgroup_root = dir.path().join("cgroup");
+        let service = ImageService::open(config).unwrap();
+        let cfg = serde_json::json!({"images": {"db": {"size": 1}, "web": {"size": 1}}});
+        let cfg = Document::from_json(&cfg).unwrap();
+        let want = wanted(&NodeId::new("n1").unwrap(), &cfg).unwrap();
+        assert_eq!(service.image_state(&want), ImageState::Idle, "nothing was tried yet");
+        service.reconcile(&want).await.unwrap_err();
+        assert_eq!(service.image_state(&want), ImageState::Error);
+        let mut now = BTreeMap::new();
+        blame(&service, &want, &mut now);
+        let text = |path: &str| now[path].as_text().unwrap();
+        for image in ["db", "web"] {
+            assert_eq!(text(&format!("images.{image}.state")), "failed");
+            let reason = text(&format!("images.{image}.reason"));
+            assert!(reason.starts_with(&format!("image {image}: ")), "{reason}");
+            assert!(text(REASON).contains(reason), "{}", text(REASON));
+        }
+        let mut other = BTreeMap::new();
+        blame(&service, &[], &mut other);
+        assert_eq!(other, BTreeMap::new(), "it says nothing about another want");
+        assert_eq!(service.image_state(&[]), ImageState::Idle);
+    }
 }

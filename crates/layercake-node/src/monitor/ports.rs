@@ -22,9 +22,13 @@ const COMPLAINTS: [&str; 4] =
 /// How deep a systemd image's own tree of cgroups is looked through.
 const MAX_DEPTH: u32 = 16;
 
-/// Says who has a port that these lines complain about, if they do. `own` is the cgroup of the image that
-/// printed them, beside those of the others.
-pub(super) fn taken(lines: &[String], own: &Path) -> Option<String> {
+/// Says who has a port that these lines complain about, if they do. `words` are what the program was started with,
+/// which may name the port when it does not; `own` is the cgroup of its image, beside those of the others.
+pub(super) fn taken<'a>(
+    lines: &[String],
+    words: impl Iterator<Item = &'a str>,
+    own: &Path,
+) -> Option<String> {
     let complaints: Vec<String> = lines.iter().map(|line| line.to_lowercase()).collect();
     let is_complaint = |line: &&String| COMPLAINTS.iter().any(|text| line.contains(text));
     let first = complaints.iter().position(|line| is_complaint(&line))?;
@@ -32,7 +36,9 @@ pub(super) fn taken(lines: &[String], own: &Path) -> Option<String> {
     // The port is named in the line itself, or near it.
     let named = numbers(&complaints[first]);
     let near = complaints.iter().flat_map(|line| numbers(line));
-    let found = named.into_iter().chain(near).find_map(|port| Some((port, held.get(&port)?)));
+    let asked = words.flat_map(numbers);
+    let found =
+        named.into_iter().chain(near).chain(asked).find_map(|port| Some((port, held.get(&port)?)));
     if let Some((port, holder)) = found {
         return Some(format!("port {port} is taken by {holder}"));
     }
@@ -137,7 +143,8 @@ mod tests {
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
         let udp = UdpSocket::bind("[::1]:0").unwrap();
         let (tcp, udp) = (tcp.local_addr().unwrap().port(), udp.local_addr().unwrap().port());
-        let nowhere = Path::new("/nowhere/web/1");
+        let own = Path::new("/nowhere/web/1");
+        let taken = |lines: &[String]| super::taken(lines, std::iter::empty(), own);
         for (lines, port) in [
             (vec![format!("httpd: bind: 0.0.0.0:{tcp}: Address already in use")], tcp),
             (vec![format!("Error: listen EADDRINUSE: address already in use :::{tcp}")], tcp),
@@ -149,13 +156,16 @@ mod tests {
                 udp,
             ),
         ] {
-            let text = taken(&lines, nowhere).unwrap();
+            let text = taken(&lines).unwrap();
             assert!(text.starts_with(&format!("port {port} is taken by ")), "{text}");
             assert!(text.ends_with(" of Layer 0"), "{text}");
         }
-        let unnamed = taken(&["bind: Address already in use".to_owned()], nowhere).unwrap();
+        let unnamed = taken(&["bind: Address already in use".to_owned()]).unwrap();
         assert!(unnamed.contains(&format!("{tcp} by ")), "{unnamed}");
-        assert_eq!(taken(&[format!("cannot open file {tcp}")], nowhere), None);
+        assert_eq!(taken(&[format!("cannot open file {tcp}")]), None);
+        let (lines, port) = (["bind: Address already in use".to_owned()], tcp.to_string());
+        let asked = super::taken(&lines, ["-p", port.as_str()].into_iter(), own).unwrap();
+        assert!(asked.starts_with(&format!("port {tcp} is taken by ")), "{asked}");
     }
 
     proptest! {

@@ -15,6 +15,7 @@ const VIRTIO_NETWORK: &str = "0x0001";
 
 /// Who makes network cards, by PCI vendor id.
 const VENDORS: &[(&str, &str)] = &[
+    ("0x1011", "DEC"),
     ("0x1022", "AMD"),
     ("0x1077", "QLogic"),
     ("0x10b7", "3Com"),
