@@ -27,6 +27,8 @@ pub struct ImageFacts {
     pub command: Vec<String>,
     /// Its environment, to which the file adds.
     pub env: BTreeMap<String, String>,
+    /// What its programs are built for, as far as the store knows.
+    pub arch: Option<String>,
 }
 
 /// Where images are looked up.
@@ -241,7 +243,7 @@ pub(crate) fn images(
                 // What else is wrong with the section is said too.
                 let command = vec!["unknown".to_owned()];
                 let (digest, kind, env) = (String::new(), "plain".to_owned(), BTreeMap::new());
-                let unknown = ImageFacts { digest, size: 0, kind, command, env };
+                let unknown = ImageFacts { digest, size: 0, kind, command, env, arch: None };
                 image(&path, node, text, unknown, &mut ImageValues::new(), report);
                 let hint = "`layercake image list` shows what there is";
                 report.add(
@@ -301,6 +303,9 @@ fn image(
     put("reference", reference.into());
     put("digest", facts.digest.into());
     put("size", i64::try_from(facts.size).unwrap_or(i64::MAX).into());
+    if let Some(arch) = facts.arch {
+        put("arch", arch.into());
+    }
     let systemd = kind == "systemd";
     put("kind", kind.into());
     if !systemd {

@@ -16,7 +16,9 @@ impl ImageLookup for Images {
             _ => return Err("it is not in the store".to_owned()),
         };
         let digest = format!("sha256:{}", "0".repeat(64));
-        Ok(ImageFacts { digest, size: 4096, kind: kind.into(), command: vec![], env: [].into() })
+        let arch = (kind == "systemd").then(|| "x86_64".to_owned());
+        let (command, env) = (vec![], [].into());
+        Ok(ImageFacts { digest, size: 4096, kind: kind.into(), command, env, arch })
     }
 }
 
@@ -49,6 +51,8 @@ fn the_lab_is_read() {
     assert_eq!(n2.text("images.web.kind"), Some("plain"));
     assert_eq!(n2.text("image_state"), Some("ACTIVE"));
     assert_eq!(n3.text("images.login.kind"), Some("systemd"));
+    let arch = (n2.text("images.web.arch"), n3.text("images.login.arch"));
+    assert_eq!(arch, (None, Some("x86_64")), "as far as the store knows");
     assert_eq!(n3.names("images"), ["login"]);
 }
 

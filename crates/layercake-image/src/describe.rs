@@ -142,6 +142,12 @@ pub struct ImageMeta {
     pub imported_at_unix_secs: u64,
     /// How it is started, as told at its last import.
     pub entry: Entry,
+    /// For which processors its programs are, as `uname -m` names them; none if no program was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arch: Option<String>,
+    /// What its last import left out or took otherwise than it was written, a line for each kind.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
 }
 
 /// What the store keeps under a name.
@@ -172,6 +178,9 @@ pub struct ImageFacts {
     /// How it is started.
     #[serde(flatten)]
     pub entry: Entry,
+    /// For which processors its programs are, as `uname -m` names them, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arch: Option<String>,
 }
 
 /// Now, as it is written into metadata.

@@ -2,12 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use crate::tarcheck::{RootFacts, Sink};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use crate::cancel::Cancel;
+use crate::tar::Meta;
 
 /// How much of a program's complaints is kept.
 const MAX_COMPLAINT_BYTES: usize = 2000;
@@ -53,6 +59,8 @@ pub(crate) struct Running {
     tool: &'static str,
     child: Child,
     complaint: Option<JoinHandle<String>>,
+    /// Held for [`Cancel`] as long as the program runs.
+    _pidfd: Option<Arc<OwnedFd>>,
 }
 
 impl Running {
@@ -60,6 +68,7 @@ impl Running {
         tool: &'static str,
         package: &'static str,
         command: &mut Command,
+        cancel: &Cancel,
     ) -> Result<Self, ToolError> {
         let spawned = command.env("LC_ALL", "C").stderr(Stdio::piped()).spawn();
         let mut child = spawned.map_err(|source| match source.kind() {
@@ -68,7 +77,12 @@ impl Running {
         })?;
         let stderr = child.stderr.take();
         let complaint = stderr.map(|pipe| std::thread::spawn(move || last_words(pipe)));
-        Ok(Self { tool, child, complaint })
+        // Without a pidfd (Linux before 5.3) it only ends by itself.
+        let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).ok().map(Arc::new);
+        if let Some(pidfd) = &pidfd {
+            cancel.ends(pidfd);
+        }
+        Ok(Self { tool, child, complaint, _pidfd: pidfd })
     }
 
     pub(crate) fn stdin(&mut self) -> Option<ChildStdin> {
@@ -127,87 +141,83 @@ fn mksquashfs(source: &OsStr, image: &Path, keep_times: bool) -> Command {
     command
 }
 
-/// Packs a directory; `percent` hears how far it is.
-pub(crate) fn pack_directory(
-    directory: &Path,
-    image: &Path,
-    keep_times: bool,
-    percent: &mut dyn FnMut(u8),
-) -> Result<(), ToolError> {
-    let mut command = mksquashfs(directory.as_os_str(), image, keep_times);
-    command.arg("-progress").stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut running = Running::start("mksquashfs", "squashfs-tools", &mut command)?;
-    if let Some(stdout) = running.stdout() {
-        // The bar is redrawn after a carriage return: `[===   ] 12/34  35%`.
-        for line in BufReader::new(stdout).split(b'\r').map_while(Result::ok) {
-            if let Some(now) = parse_percent(&line) {
-                percent(now);
-            }
-        }
-    }
-    running.finish()
+/// A `mksquashfs` that takes a tar on its standard input, in the form of [`crate::tar::write_entry`].
+pub(crate) struct TarPacker {
+    running: Running,
+    stdin: BufWriter<ChildStdin>,
 }
 
-fn parse_percent(line: &[u8]) -> Option<u8> {
-    let text = line.get(..line.iter().position(|&byte| byte == b'%')?)?;
-    let text = std::str::from_utf8(text).ok()?;
-    text.rsplit(|c: char| !c.is_ascii_digit()).next()?.parse().ok().filter(|&now| now <= 100)
-}
-
-/// A `mksquashfs` that takes a tar on its standard input.
-pub(crate) struct TarPacker<'p> {
-    image: &'p Path,
-    keep_times: bool,
-    running: Option<(Running, ChildStdin)>,
-    error: Option<ToolError>,
-}
-
-impl<'p> TarPacker<'p> {
-    pub(crate) fn new(image: &'p Path, keep_times: bool) -> Self {
-        Self { image, keep_times, running: None, error: None }
-    }
-
-    /// The end of the archive. Tells also why `put` failed, if it did.
-    pub(crate) fn finish(mut self) -> Result<(), ToolError> {
-        if let Some(error) = self.error.take() {
-            return Err(error);
-        }
-        match self.running.take() {
-            Some((running, stdin)) => {
-                drop(stdin);
-                running.finish()
-            }
-            None => Ok(()),
-        }
-    }
-}
-
-impl Sink for TarPacker<'_> {
-    fn start(&mut self, root: RootFacts) -> io::Result<()> {
-        let mut command = mksquashfs(OsStr::new("-"), self.image, self.keep_times);
+impl TarPacker {
+    /// Starts it. The root is not taken from an archive: it is `root` without its attributes.
+    pub(crate) fn start(
+        image: &Path,
+        keep_times: bool,
+        root: &Meta,
+        cancel: &Cancel,
+    ) -> Result<Self, ToolError> {
+        let mut command = mksquashfs(OsStr::new("-"), image, keep_times);
         command.args(["-tar", "-quiet", "-no-progress"]);
         command.args(["-root-mode", &format!("{:o}", root.mode)]);
         command.args(["-root-uid", &root.uid.to_string(), "-root-gid", &root.gid.to_string()]);
         command.stdin(Stdio::piped()).stdout(Stdio::null());
-        match Running::start("mksquashfs", "squashfs-tools", &mut command) {
-            Ok(mut running) => {
-                let stdin = running.stdin().ok_or(io::ErrorKind::BrokenPipe)?;
-                self.running = Some((running, stdin));
-                Ok(())
-            }
-            Err(error) => {
-                self.error = Some(error);
-                Err(io::ErrorKind::BrokenPipe.into())
-            }
-        }
+        let mut running = Running::start("mksquashfs", "squashfs-tools", &mut command, cancel)?;
+        let gone =
+            || ToolError::Run { tool: "mksquashfs", source: io::ErrorKind::BrokenPipe.into() };
+        let stdin = BufWriter::with_capacity(1 << 16, running.stdin().ok_or_else(gone)?);
+        Ok(Self { running, stdin })
     }
 
-    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match &mut self.running {
-            Some((_, stdin)) => stdin.write_all(bytes),
-            None => Err(io::ErrorKind::BrokenPipe.into()),
-        }
+    /// The end of the archive. Tells also why writing failed, if it did.
+    pub(crate) fn finish(self) -> Result<(), ToolError> {
+        let Self { running, stdin } = self;
+        // What cannot be written any more is of no use to a program that has ended, and says why.
+        let (stdin, rest) = stdin.into_parts();
+        drop((stdin, rest));
+        running.finish()
     }
+}
+
+impl Write for TarPacker {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stdin.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stdin.flush()
+    }
+}
+
+/// How many files, directories and others are in an image that is whole, as its superblock says.
+pub(crate) fn count_inodes(image: &Path) -> io::Result<u64> {
+    // Documentation/filesystems/squashfs.rst and fs/squashfs/squashfs_fs.h of Linux.
+    let mut superblock = [0; 96];
+    let mut file = File::open(image)?;
+    file.read_exact(&mut superblock)?;
+    let inodes = superblock[4..8].iter().rev().fold(0, |sum, &byte| sum << 8 | u64::from(byte));
+    let used = superblock[40..48].iter().rev().fold(0, |sum, &byte| sum << 8 | u64::from(byte));
+    let length = file.metadata()?.len();
+    if length < used {
+        let what =
+            format!("the squashfs is cut off: {used} bytes by its superblock, {length} there");
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, what));
+    }
+    Ok(inodes)
+}
+
+/// The first bytes of a file in an image.
+pub(crate) fn first_bytes(image: &Path, path: &str, wanted: u64) -> Result<Vec<u8>, ToolError> {
+    let mut command = Command::new("unsquashfs");
+    command.args(["-cat", "-no-wildcards"]).arg(image).arg(path);
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut running =
+        Running::start("unsquashfs", "squashfs-tools", &mut command, &Cancel::default())?;
+    let mut start = Vec::new();
+    let stdout = running.stdout().ok_or(io::ErrorKind::BrokenPipe);
+    let read = stdout
+        .map_err(io::Error::from)
+        .and_then(|stdout| stdout.take(wanted).read_to_end(&mut start));
+    read.map_err(|source| ToolError::Run { tool: "unsquashfs", source })?;
+    Ok(start)
 }
 
 /// What a look into an image tells.
@@ -215,13 +225,23 @@ impl Sink for TarPacker<'_> {
 pub(crate) struct Listing {
     pub(crate) file_count: u64,
     pub(crate) has_systemd: bool,
+    /// The symbolic links, by path.
+    links: BTreeMap<String, String>,
+}
+
+impl Listing {
+    /// Where a path leads in the image, whose root its links cannot leave.
+    pub(crate) fn resolve(&self, path: &str) -> Option<String> {
+        resolve(path, &self.links)
+    }
 }
 
 /// Lists an image.
 pub(crate) fn list(image: &Path) -> Result<Listing, ToolError> {
     let mut command = Command::new("unsquashfs");
     command.args(["-lln", "-d", ""]).arg(image).stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut running = Running::start("unsquashfs", "squashfs-tools", &mut command)?;
+    let mut running =
+        Running::start("unsquashfs", "squashfs-tools", &mut command, &Cancel::default())?;
     let listing = running.stdout().map(|stdout| read_listing(BufReader::new(stdout)));
     running.finish()?;
     Ok(listing.unwrap_or_default())
@@ -229,7 +249,6 @@ pub(crate) fn list(image: &Path) -> Result<Listing, ToolError> {
 
 fn read_listing(lines: impl BufRead) -> Listing {
     let mut listing = Listing::default();
-    let mut links = BTreeMap::new();
     let mut systemds = BTreeSet::new();
     for line in lines.split(b'\n').map_while(Result::ok) {
         // `lrwxrwxrwx 0/0   6 1970-01-01 00:00 /sbin/init -> /lib/systemd/systemd`
@@ -238,13 +257,13 @@ fn read_listing(lines: impl BufRead) -> Listing {
         listing.file_count += 1;
         if line.starts_with('l') {
             if let Some((path, target)) = path.split_once(" -> ") {
-                links.insert(path.to_owned(), target.to_owned());
+                listing.links.insert(path.to_owned(), target.to_owned());
             }
         } else if line.starts_with('-') && path.ends_with("/systemd") {
             systemds.insert(path.to_owned());
         }
     }
-    listing.has_systemd = resolve("sbin/init", &links).is_some_and(|at| systemds.contains(&at));
+    listing.has_systemd = listing.resolve("sbin/init").is_some_and(|at| systemds.contains(&at));
     listing
 }
 
@@ -288,16 +307,10 @@ mod tests {
             "lrwxrwxrwx 0/0   8 1970-01-01 00:00 /usr/sbin/init -> ../../lib/systemd/systemd",
             "-rwxr-xr-x 0/0   8 1970-01-01 00:00 /usr/lib/systemd/systemd",
         ]);
-        assert_eq!(merged, Listing { file_count: 4, has_systemd: true });
+        assert_eq!((merged.file_count, merged.has_systemd), (4, true));
         let circle = listing(&["lrwxrwxrwx 0/0 8 1970-01-01 00:00 /sbin/init -> /sbin/init"]);
-        assert_eq!(circle, Listing { file_count: 1, has_systemd: false });
+        assert_eq!((circle.file_count, circle.has_systemd), (1, false));
         let dangling = listing(&["lrwxrwxrwx 0/0 8 1970-01-01 00:00 /sbin/init -> /lib/systemd"]);
         assert!(!dangling.has_systemd);
-    }
-
-    #[test]
-    fn the_bar_of_mksquashfs_is_read() {
-        assert_eq!(parse_percent(b"[=====|     ]  845/1691  49%"), Some(49));
-        assert_eq!(parse_percent(b"Creating 4.0 filesystem on p.sq"), None);
     }
 }

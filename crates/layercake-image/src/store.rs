@@ -13,6 +13,9 @@ use tempfile::NamedTempFile;
 use crate::describe::{TagRecord, now_unix_secs};
 use crate::{Digest, Entry, ImageFacts, ImageInfo, ImageMeta, Imported, Kind, Tag};
 
+/// How the names of files begin that are being written.
+const UNWRITTEN: &str = ".new-";
+
 /// Why the store did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -94,7 +97,52 @@ impl ImageStore {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
             made.map_err(StoreError::io("make", &path))?;
         }
+        store.sweep()?;
         Ok(store)
+    }
+
+    /// Removes what a process that was killed left: half an import, a description that was being
+    /// written, an image that nobody got to describe. Who is at work holds the lock, or one on its file.
+    fn sweep(&self) -> Result<(), StoreError> {
+        let _lock = self.lock()?;
+        self.sweep_imports()?;
+        for dir in ["meta", "tags"] {
+            let path = self.root.join(dir);
+            let unwritten = || -> io::Result<()> {
+                for entry in fs::read_dir(&path)? {
+                    let entry = entry?;
+                    if entry.file_name().as_encoded_bytes().starts_with(UNWRITTEN.as_bytes()) {
+                        fs::remove_file(entry.path())?;
+                    }
+                }
+                Ok(())
+            };
+            unwritten().map_err(StoreError::io("clean", &path))?;
+        }
+        for name in self.names("blobs/sha256")? {
+            let Ok(digest) = name.parse::<Digest>() else { continue };
+            if !self.meta_path(&digest).exists() {
+                self.discard(&digest)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn sweep_imports(&self) -> Result<(), StoreError> {
+        let dir = self.temporary_dir();
+        let sweep = || {
+            for entry in fs::read_dir(&dir)? {
+                let path = entry?.path();
+                let Ok(file) = File::open(&path) else { continue };
+                match file.try_lock() {
+                    Ok(()) => fs::remove_file(&path)?,
+                    Err(TryLockError::WouldBlock) => {}
+                    Err(TryLockError::Error(error)) => return Err(error),
+                }
+            }
+            Ok(())
+        };
+        sweep().map_err(StoreError::io("clean", &dir))
     }
 
     /// Where the bytes of an image are, if it is in the store.
@@ -111,6 +159,11 @@ impl ImageStore {
         self.root.join("tags").join(format!("{tag}.json"))
     }
 
+    /// Where imports keep what they work on.
+    pub(crate) fn temporary_dir(&self) -> PathBuf {
+        self.root.join("tmp")
+    }
+
     /// Everything that changes what the store holds is done under this lock; it is short.
     fn lock(&self) -> Result<File, StoreError> {
         let path = self.root.join("lock");
@@ -125,26 +178,18 @@ impl ImageStore {
     /// A file for an import to work on; locked as long as the import lives, so that the leftovers of
     /// killed ones can be told apart and are removed here.
     pub(crate) fn temporary(&self) -> Result<NamedTempFile, StoreError> {
-        let dir = self.root.join("tmp");
+        let dir = self.temporary_dir();
         let _lock = self.lock()?;
-        let sweep = || {
-            for entry in fs::read_dir(&dir)? {
-                let path = entry?.path();
-                let Ok(file) = File::open(&path) else { continue };
-                match file.try_lock() {
-                    Ok(()) => fs::remove_file(&path)?,
-                    Err(TryLockError::WouldBlock) => {}
-                    Err(TryLockError::Error(error)) => return Err(error),
-                }
-            }
+        self.sweep_imports()?;
+        let make = || {
             let file = tempfile::Builder::new().prefix("import-").tempfile_in(&dir)?;
             file.as_file().lock()?;
             Ok(file)
         };
-        sweep().map_err(StoreError::io("use", &dir))
+        make().map_err(StoreError::io("use", &dir))
     }
 
-    /// Takes a finished image in.
+    /// Takes a finished image in, with its description and its name, or nothing of it.
     pub(crate) fn admit(
         &self,
         temporary: NamedTempFile,
@@ -152,22 +197,28 @@ impl ImageStore {
         tag: Option<&Tag>,
     ) -> Result<Imported, StoreError> {
         let _lock = self.lock()?;
-        let path = self.blob_path(&meta.digest);
-        let before = self.read_json::<ImageMeta>(&self.meta_path(&meta.digest)).ok().flatten();
+        let digest = meta.digest;
+        let path = self.blob_path(&digest);
+        let before = self.read_json::<ImageMeta>(&self.meta_path(&digest)).ok().flatten();
         if let Some(before) = &before {
             meta.imported_at_unix_secs = before.imported_at_unix_secs;
         }
+        // A disk that is full shows while these are written, before anything has its name.
+        let described = self.unwritten_json(&self.meta_path(&digest), &meta)?;
+        let record = TagRecord { digest, entry: meta.entry.clone() };
+        let named = tag.map(|tag| self.unwritten_json(&self.tag_path(tag), &record)).transpose()?;
         // Also over one that is there: if its bytes went bad, they are good now.
-        temporary
-            .persist(&path)
-            .map_err(|error| error.error)
-            .and_then(|_| sync_parent(&path))
-            .map_err(StoreError::io("write", &path))?;
-        self.write_json(&self.meta_path(&meta.digest), &meta)?;
-        if let Some(tag) = tag {
-            let record = TagRecord { digest: meta.digest, entry: meta.entry.clone() };
-            self.write_json(&self.tag_path(tag), &record)?;
+        let admit = || {
+            persist(temporary, &path)?;
+            persist(described, &self.meta_path(&digest))?;
+            tag.zip(named).map_or(Ok(()), |(tag, named)| persist(named, &self.tag_path(tag)))
+        };
+        let admitted = admit();
+        if admitted.is_err() && before.is_none() {
+            // What was refused is worse than what is left of it.
+            let _ = self.discard(&digest);
         }
+        admitted?;
         Ok(Imported { meta, was_known: before.is_some() })
     }
 
@@ -184,8 +235,16 @@ impl ImageStore {
         let entry = Entry { kind: Kind::Plain, command, env: BTreeMap::new() };
         let imported_at_unix_secs = now_unix_secs();
         let source = "made up".to_owned();
-        let meta =
-            ImageMeta { digest, size_bytes, file_count: 0, source, imported_at_unix_secs, entry };
+        let meta = ImageMeta {
+            digest,
+            size_bytes,
+            file_count: 0,
+            source,
+            imported_at_unix_secs,
+            entry,
+            arch: None,
+            remarks: Vec::new(),
+        };
         self.admit(temporary, meta, Some(tag))
     }
 
@@ -250,7 +309,7 @@ impl ImageStore {
         };
         let meta = self.read_json::<ImageMeta>(&self.meta_path(&digest))?.ok_or_else(unknown)?;
         let entry = named.unwrap_or(meta.entry);
-        Ok(ImageFacts { digest, size_bytes: meta.size_bytes, entry })
+        Ok(ImageFacts { digest, size_bytes: meta.size_bytes, entry, arch: meta.arch })
     }
 
     /// Removes an image that has no name.
@@ -350,17 +409,31 @@ impl ImageStore {
 
     /// Writes a description so that it is there whole or not at all.
     fn write_json<T: Serialize>(&self, path: &Path, value: &T) -> Result<(), StoreError> {
+        persist(self.unwritten_json(path, value)?, path)
+    }
+
+    /// Writes a description, durably, that does not have its name yet.
+    fn unwritten_json<T: Serialize>(
+        &self,
+        path: &Path,
+        value: &T,
+    ) -> Result<NamedTempFile, StoreError> {
         let write = || {
             let dir = path.parent().unwrap_or(&self.root);
-            let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(dir)?;
+            let mut file = tempfile::Builder::new().prefix(UNWRITTEN).tempfile_in(dir)?;
             serde_json::to_writer_pretty(&mut file, value)?;
             file.write_all(b"\n")?;
             file.as_file().sync_all()?;
-            file.persist(path)?;
-            sync_parent(path)
+            Ok(file)
         };
         write().map_err(StoreError::io("write", path))
     }
+}
+
+/// Gives a file its name, durably.
+fn persist(file: NamedTempFile, path: &Path) -> Result<(), StoreError> {
+    let persisted = file.persist(path).map_err(|error| error.error);
+    persisted.and_then(|_| sync_parent(path)).map_err(StoreError::io("write", path))
 }
 
 /// A new name lasts when its directory was written.

@@ -22,6 +22,7 @@ impl ImageLookup for Lookup<'_> {
             kind: format!("{:?}", facts.entry.kind).to_lowercase(),
             command: facts.entry.command,
             env: facts.entry.env,
+            arch: facts.arch,
         })
     }
 }

@@ -521,6 +521,14 @@ impl App {
         self.file.read().unwrap_or_else(PoisonError::into_inner).unattended.contains(node)
     }
 
+    /// The architectures of the cluster's nodes, as far as they are known.
+    pub(crate) fn architectures(&self) -> BTreeSet<String> {
+        let Some(parent) = self.parent.get() else { return BTreeSet::new() };
+        let views = parent.kraken.views().all().into_values();
+        let of = |doc: &kraken_model::Document| doc.get("arch")?.as_text().map(str::to_owned);
+        views.filter_map(|view| of(&view.dsc).or_else(|| of(&view.cfg))).collect()
+    }
+
     /// The nodes whose cfg or dsc names an image.
     pub(crate) fn image_users(&self, image: &str) -> Vec<NodeId> {
         let Ok(info) = self.images.inspect(image) else { return Vec::new() };

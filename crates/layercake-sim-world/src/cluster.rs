@@ -96,6 +96,7 @@ mod tests {
                 kind: "plain".to_owned(),
                 command,
                 env: BTreeMap::new(),
+                arch: None,
             })
         }
     }

@@ -470,7 +470,7 @@ pub(crate) enum PowerAction {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Image {
-    /// Import a directory or a tar archive (plain, gz, xz, zst; `-` is standard input)
+    /// Import a directory, a tar archive (plain, gz, xz, zst, bz2) or a squashfs; `-` is standard input
     Import {
         /// What to import
         source: PathBuf,
@@ -483,6 +483,11 @@ pub(crate) enum Image {
     },
     /// List images
     List,
+    /// Show everything about an image, also what its import left out
+    Inspect {
+        /// Its name or digest
+        image: String,
+    },
     /// Take the name of an image away, and the image when no name is left
     Remove {
         /// Its name or digest

@@ -26,7 +26,7 @@ mod who;
 use crate::server::App;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{delete, get, post};
+use axum::routing::{get, post};
 use std::sync::Arc;
 
 pub use changes::{Applied, ChangedLimits, ChangedNode, ChangedValue};
@@ -76,7 +76,7 @@ pub(crate) fn router(app: Arc<App>, more: Router) -> Router {
         .route("/v1/modules", get(modules::list))
         .route("/v1/modules/reload", post(modules::reload))
         .route("/v1/events", get(events::list))
-        .route("/v1/images/{image}", delete(images::remove))
+        .route("/v1/images/{image}", get(images::inspect).delete(images::remove))
         .layer(DefaultBodyLimit::max(MAX_REQUEST))
         .route(
             "/v1/images",

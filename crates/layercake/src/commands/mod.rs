@@ -91,6 +91,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Image(Image::Import { source, name, command }) => {
             image::import(&client, output, &source, &name, &command).await
         }
+        Verb::Image(Image::Inspect { image }) => image::inspect(&client, output, &image).await,
         Verb::Image(Image::Remove { image }) => image::remove(&client, output, &image).await,
         Verb::Minos(Minos::Build { .. }) if output == crate::args::Output::Name => {
             Err("minos build prints no names: use another --output".into())
