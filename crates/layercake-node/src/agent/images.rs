@@ -292,7 +292,10 @@ impl Module for ImageModule {
                 return Err(Failure { reason, permanent: true });
             }
         };
-        let done = service.reconcile(&want).await;
+        let done = match order.mutation.as_ref() {
+            "image.restart" => service.restart(&want).await,
+            _ => service.reconcile(&want).await,
+        };
         let report = match &done {
             Ok(report) => Some(report),
             Err(ServiceError::Images { done, .. }) => Some(&**done),

@@ -178,6 +178,27 @@ impl ImageService {
         work.await.map_err(ServiceError::Interrupted)?
     }
 
+    /// Starts again what is wanted and does not run, and leaves alone what runs, also where something else is wanted in
+    /// its place: to change that is another step, which may have to wait until nobody uses the node.
+    ///
+    /// When just this want was tried before and failed, the change had begun, and is gone on with.
+    pub async fn restart(&self, want: &[ImageSpec]) -> Result<Report, ServiceError> {
+        if self.last_failure().is_some_and(|failure| failure.want == want) {
+            return self.reconcile(want).await;
+        }
+        let mut running = self.observe();
+        running.retain(Observation::is_up);
+        let instead = |spec: &ImageSpec| running.iter().find(|seen| seen.name == spec.name);
+        let kept = |spec: &ImageSpec| instead(spec).map_or(spec, |seen| &seen.spec).clone();
+        let mut want: Vec<ImageSpec> = want.iter().map(kept).collect();
+        for seen in &running {
+            if !want.iter().any(|spec| spec.name == seen.name) {
+                want.push(seen.spec.clone());
+            }
+        }
+        self.reconcile(&want).await
+    }
+
     /// Gives up what is being fetched, and waits for the end of what cannot be given up half-way. From
     /// then on it does nothing, and what runs runs on; another service may be opened in its place.
     pub async fn close(&self) {

@@ -1,8 +1,8 @@
 //! Images of one node that have nothing to do with each other.
 
-use layercake_node::image::{ImageName, ImageService, ImageSpec, ImageState};
+use layercake_node::image::{ImageName, ImageService, ImageSpec, ImageState, Observation};
 
-use crate::rig::{Image, Rig, digest_of};
+use crate::rig::{Image, Rig, digest_of, wait_for};
 
 fn running(service: &ImageService) -> Vec<String> {
     let seen = service.observe();
@@ -162,5 +162,37 @@ async fn a_step_that_nobody_waits_for_any_more_hides_nothing() {
     assert!(step.await.unwrap_err().is_cancelled());
     assert_eq!(service.image_state(&want), ImageState::Error, "it is being stopped");
     service.close().await;
+    rig.wait_until_nothing_is_left().await;
+}
+
+#[tokio::test]
+async fn to_start_an_image_again_changes_none_that_runs() {
+    let rig = Rig::new().await;
+    let service = rig.service();
+    let (one, two) = (rig.image("one"), rig.image("two"));
+    let mon = two.script("mon", "exit 1");
+    service.reconcile(&[one.idle("web"), one.idle("old"), mon.clone()]).await.unwrap();
+    let ended = |seen: &[Observation]| seen.iter().any(|seen| seen.exit.is_some());
+    wait_for(&service, ended).await;
+    let pids = || {
+        let others = service.observe().into_iter().filter(|seen| seen.name.as_str() != "mon");
+        others.map(|seen| (seen.name, seen.pid)).collect::<Vec<_>>()
+    };
+    let before = pids();
+    // While it is down, something else is wanted of the others, which is another step.
+    let want = [two.idle("web"), mon];
+    assert_eq!(service.image_state(&want), ImageState::Error);
+    service.restart(&want).await.unwrap();
+    assert_eq!(pids(), before);
+    let mon = service.observe().into_iter().find(|seen| seen.name.as_str() == "mon").unwrap();
+    assert_eq!(mon.restarts, 1);
+    service.reconcile(&want).await.unwrap();
+    assert_eq!(running(&service).iter().filter(|name| *name != "mon").collect::<Vec<_>>(), ["web"]);
+    // A change that had begun and failed is gone on with.
+    let bad = [two.run("web", &["/bin/none"])];
+    service.reconcile(&bad).await.unwrap_err();
+    let reason = service.restart(&bad).await.unwrap_err().reason();
+    assert!(reason.contains("the image has no such file"), "{reason}");
+    service.reconcile(&[]).await.unwrap();
     rig.wait_until_nothing_is_left().await;
 }
