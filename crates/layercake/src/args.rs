@@ -10,7 +10,8 @@ pub(crate) const DEFAULT_SOCKET: &str = "unix:/run/layercake/api.sock";
 
 /// From machines that are switched off to running system images, kept so.
 ///
-/// Wherever nodes are named, a node set does: `n1`, `ml[001-130]`, `@rack1`, `ml[001-130]!ml007`.
+/// Wherever nodes are named, a node set does: `n1`, `ml[001-130]`, `@rack1`, `ml[001-130]!ml007`,
+/// `run_state=ERROR`, `cfg:images.web.reference=web:2`.
 #[derive(Debug, Parser)]
 #[command(name = "layercake", version, max_term_width = 100, arg_required_else_help = true)]
 pub(crate) struct Cli {
@@ -363,7 +364,7 @@ pub(crate) enum Get {
     Nodes {
         /// Which nodes; all without
         nodes: Option<String>,
-        /// Show it anew whenever something changes
+        /// Redraw in place whenever something changes; in a pipe, print what changes, a line for each node
         #[arg(short, long)]
         watch: bool,
         /// What they were at that time: how long ago (2h), a time of day in UTC (14:05), or a date and

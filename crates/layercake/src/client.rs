@@ -197,21 +197,24 @@ impl Client {
         answer(self.send(self.request(Method::POST, path, body)?).await?).await
     }
 
-    /// An answer that goes on; `take` is given each piece until it says stop.
-    pub(crate) async fn stream(
-        &self,
-        path: &str,
-        mut take: impl FnMut(&[u8]) -> std::ops::ControlFlow<()>,
-    ) -> Result<(), ClientError> {
-        let mut body = self.send(self.request(Method::GET, path, empty())?).await?.into_body();
-        while let Some(frame) = body.frame().await {
-            if let Some(data) = frame?.data_ref()
-                && take(data).is_break()
-            {
-                return Ok(());
+    /// An answer that goes on, once the server has said that there is one.
+    pub(crate) async fn open(&self, path: &str) -> Result<Pieces, ClientError> {
+        Ok(Pieces(self.send(self.request(Method::GET, path, empty())?).await?.into_body()))
+    }
+}
+
+/// An answer that goes on.
+pub(crate) struct Pieces(Incoming);
+
+impl Pieces {
+    /// The next piece; nothing at the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
+        while let Some(frame) = self.0.frame().await {
+            if let Ok(data) = frame?.into_data() {
+                return Ok(Some(data));
             }
         }
-        Ok(())
+        Ok(None)
     }
 }
 

@@ -7,6 +7,8 @@ mod show;
 
 use args::{Cli, Verb};
 use clap::Parser;
+use show::Unwritten;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 /// A step of one node is a few dozen small allocations, freed by other threads than made them: what glibc's
@@ -19,7 +21,10 @@ const FAILED: u8 = 1;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(asked) => return usage(&asked),
+    };
     start_logging(match &cli.verb {
         Verb::Serve(_) => "info",
         // What people should see of it is said on standard output.
@@ -28,10 +33,25 @@ async fn main() -> ExitCode {
     });
     match commands::run(cli).await {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.downcast_ref().is_some_and(Unwritten::is_reader_gone) => {
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             show::error(error.as_ref());
             ExitCode::from(FAILED)
         }
+    }
+}
+
+/// Prints help, the version, or what is wrong with what was typed.
+fn usage(asked: &clap::Error) -> ExitCode {
+    let printed = asked.print().and_then(|()| std::io::stdout().flush());
+    match printed {
+        Err(error) if !asked.use_stderr() && error.kind() != ErrorKind::BrokenPipe => {
+            show::note(&format!("layercake: cannot write to standard output: {error}"));
+            ExitCode::from(FAILED)
+        }
+        _ => u8::try_from(asked.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from),
     }
 }
 
@@ -45,5 +65,7 @@ fn start_logging(default: &str) {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_target(false)
+        // Where nobody can be told nothing can be done.
+        .log_internal_errors(false)
         .init();
 }

@@ -1,57 +1,94 @@
-//! How answers look.
+//! How answers look, and writing them.
 
-#![allow(clippy::print_stdout, clippy::print_stderr)]
+mod screen;
+mod table;
+mod terminal;
 
 use crate::args::Output;
-use comfy_table::{ContentArrangement, Table, presets};
+use crate::commands::Failure;
+pub(crate) use screen::Screen;
 use serde_json::Value;
 use std::error::Error;
 use std::io::Write;
+pub(crate) use table::{Column, Layout, Table, shortened};
+pub(crate) use terminal::{Size, reader_gone, size as terminal_size};
+
+/// Standard output that cannot be written to.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write to standard output")]
+pub(crate) struct Unwritten(#[source] std::io::Error);
+
+impl Unwritten {
+    /// Whether its reader has gone, which is no mistake: `layercake events | head`.
+    pub(crate) fn is_reader_gone(&self) -> bool {
+        self.0.kind() == std::io::ErrorKind::BrokenPipe
+    }
+}
 
 /// Prints an answer in the asked form; `table` makes the one for people, `names` the names.
+///
+/// # Errors
+/// When it cannot be written.
 pub(crate) fn answer(
     output: Output,
     answer: &Value,
     table: impl FnOnce() -> String,
     names: impl FnOnce() -> Vec<String>,
-) {
+) -> Result<(), Failure> {
     match output {
-        Output::Table => text(&table()),
+        Output::Table => people(&table()),
         Output::Name => text(&names().join("\n")),
-        Output::Json => text(&serde_json::to_string_pretty(answer).unwrap_or_default()),
-        Output::Yaml => text(serde_saphyr::to_string(answer).unwrap_or_default().trim_end()),
+        Output::Json => text(&serde_json::to_string_pretty(answer)?),
+        Output::Yaml => text(serde_saphyr::to_string(answer)?.trim_end()),
     }
 }
 
-/// Prints text and the end of its last line. A reader that has gone is no error.
-pub(crate) fn text(text: &str) {
-    if !text.is_empty() {
-        let _ = writeln!(std::io::stdout(), "{text}");
+/// Prints text for people: on a terminal long lines are broken between words.
+///
+/// # Errors
+/// When it cannot be written.
+pub(crate) fn people(said: &str) -> Result<(), Failure> {
+    match terminal_size() {
+        Some(size) => text(&terminal::wrapped(said, size.width)),
+        None => text(said),
     }
 }
 
-/// Prints a remark that is not part of the answer.
+/// Prints text and the end of its last line.
+///
+/// # Errors
+/// When it cannot be written.
+pub(crate) fn text(text: &str) -> Result<(), Failure> {
+    if text.is_empty() {
+        return Ok(());
+    }
+    bytes(format!("{text}\n").as_bytes())
+}
+
+/// Prints bytes as they are.
+///
+/// # Errors
+/// When they cannot be written.
+pub(crate) fn bytes(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    let written = out.write_all(bytes).and_then(|()| out.flush());
+    written.map_err(|error| Unwritten(error).into())
+}
+
+/// Prints a remark that is not part of the answer. Where nobody can be told nothing can be done.
 pub(crate) fn note(text: &str) {
-    eprintln!("{text}");
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// Prints what went wrong.
 pub(crate) fn error(error: &dyn Error) {
-    eprintln!("layercake: {}", layercake_server::api::chain(error));
+    note(&format!("layercake: {}", layercake_server::api::chain(error)));
 }
 
-/// A table without lines, as wide as it needs to be or the terminal is.
-pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(header.iter().copied());
-    table.add_rows(rows);
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
-    }
-    // Trailing blanks would make a golden file of every table invisible in review.
-    let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
-    lines.join("\n")
+/// A table that fits the terminal; whole in a pipe.
+pub(crate) fn table(columns: &[Column], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let width = terminal_size().map(|size| size.width);
+    Table::new(columns, rows).lines(width).join("\n")
 }
 
 /// A size as people read it: three digits and a binary unit.
@@ -101,11 +138,5 @@ mod tests {
         let durations = [0, 1_234, 59_999, 61_000, 3_600_000, 90_000_000].map(duration);
         assert_eq!(durations, ["0.0s", "1.2s", "59s", "1m01s", "1h00m", "1d01h"]);
         assert_eq!(time_of_day(86_400_000 * 3 + 3_723_004), "01:02:03.004");
-    }
-
-    #[test]
-    fn a_table_has_no_trailing_blanks() {
-        let table = table(&["A", "B"], [vec!["1".into(), String::new()]]);
-        assert_eq!(table, "A  B\n1");
     }
 }

@@ -5,7 +5,7 @@ use super::nodes::confirm;
 use crate::args::{Agreed, Output};
 use crate::client::{Client, ClientError, quoted};
 use crate::show;
-use kraken_model::NodeSet;
+use kraken_model::{NodeSet, counted};
 use layercake_server::api::{Applied, ChangedLimits, Confirmation};
 use std::io::IsTerminal;
 use std::path::Path;
@@ -57,7 +57,7 @@ pub(crate) async fn agreeing(
 
 pub(crate) fn show_applied(output: Output, applied: &Applied) -> Result<(), Failure> {
     let names = || applied.nodes.iter().map(|node| node.name.to_string()).collect();
-    show::answer(output, &serde_json::to_value(applied)?, || changes(applied), names);
+    show::answer(output, &serde_json::to_value(applied)?, || changes(applied), names)?;
     for note in &applied.notes {
         show::note(note);
     }
@@ -102,8 +102,8 @@ fn changes(applied: &Applied) -> String {
         (_, 0) if applied.limits.is_empty() => "nothing changes".to_owned(),
         (true, 0) => "no node would change, but limits, which would hold at once".to_owned(),
         (false, 0) => "no node changed, but limits, which hold now".to_owned(),
-        (true, count) => format!("{count} nodes would change"),
-        (false, count) => format!("{count} nodes changed, revision {revision}"),
+        (true, count) => format!("{} would change", counted(count, "node")),
+        (false, count) => format!("{} changed, revision {revision}", counted(count, "node")),
     });
     lines.join("\n")
 }

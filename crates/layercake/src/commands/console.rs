@@ -1,11 +1,10 @@
 //! `layercake console` and `layercake logs`.
 
-use super::Failure;
-use crate::client::{Client, quoted};
+use super::{Failure, next};
+use crate::client::{Client, Pieces, quoted};
 use crate::show;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
-use std::io::{IsTerminal, Write};
-use std::ops::ControlFlow;
+use std::io::IsTerminal;
 use tokio::io::AsyncReadExt;
 
 /// Ends the attachment, as telnet has it: Ctrl-].
@@ -13,31 +12,34 @@ const ESCAPE: u8 = 0x1d;
 
 pub(crate) async fn logs(client: &Client, node: &str, follow: bool) -> Result<(), Failure> {
     let path = format!("/v1/nodes/{}/logs?follow={follow}", quoted(node));
-    client.stream(&path, print).await?;
-    Ok(())
+    print_stream(client, &path).await
 }
 
 pub(crate) async fn run(client: &Client, node: &str, log: bool) -> Result<(), Failure> {
     let path = format!("/v1/nodes/{}/console", quoted(node));
     if log {
-        client.stream(&format!("{path}?follow=false"), print).await?;
-        return Ok(());
+        return print_stream(client, &format!("{path}?follow=false")).await;
     }
+    // Whether there is a console the answer says, before anything is typed.
+    let console = client.open(&format!("{path}?follow=true")).await?;
     show::note(&format!("attached to the console of {node}; Ctrl-] ends"));
     let _raw = RawTerminal::enter();
-    let follow = format!("{path}?follow=true");
     tokio::select! {
-        shown = client.stream(&follow, print) => shown.map_err(Failure::from),
+        shown = print_all(console) => shown,
         typed = type_into(client, &path) => typed,
     }
 }
 
-fn print(bytes: &[u8]) -> ControlFlow<()> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(bytes).and_then(|()| out.flush()) {
-        Ok(()) => ControlFlow::Continue(()),
-        Err(_) => ControlFlow::Break(()),
+/// Prints an answer that goes on, as it comes.
+async fn print_stream(client: &Client, path: &str) -> Result<(), Failure> {
+    print_all(client.open(path).await?).await
+}
+
+async fn print_all(mut pieces: Pieces) -> Result<(), Failure> {
+    while let Some(piece) = next(&mut pieces).await? {
+        show::bytes(&piece)?;
     }
+    Ok(())
 }
 
 /// Sends what is typed, until Ctrl-] or the end of input.

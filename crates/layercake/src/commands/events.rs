@@ -1,11 +1,10 @@
 //! `layercake events`: what happened, and what is happening.
 
-use super::{Failure, story, typed};
+use super::{Failure, next, story, typed};
 use crate::args::{Events, Output};
 use crate::client::{Client, path};
 use crate::show;
 use layercake_server::api::Event;
-use std::ops::ControlFlow;
 
 /// How many of the latest events are shown.
 const LATEST: usize = 50;
@@ -29,25 +28,28 @@ pub(crate) async fn run(client: &Client, output: Output, asked: &Events) -> Resu
         let events: Vec<Event> = client.get(&path).await?;
         let table = || events.iter().map(line).collect::<Vec<_>>().join("\n");
         let names = || events.iter().map(|event| event.seq.to_string()).collect();
-        show::answer(output, &serde_json::to_value(&events)?, table, names);
-        return Ok(());
+        return show::answer(output, &serde_json::to_value(&events)?, table, names);
     }
     let mut messages = Messages::default();
-    client
-        .stream(&path, |bytes| {
-            for data in messages.push(bytes) {
-                match (output, serde_json::from_slice::<Event>(&data)) {
-                    (Output::Table | Output::Yaml, Ok(event)) => show::text(&line(&event)),
-                    (Output::Name, Ok(event)) => show::text(&event.seq.to_string()),
-                    // One object a line, so that programs can read along.
-                    (Output::Json, _) => show::text(&String::from_utf8_lossy(&data)),
-                    (_, Err(error)) => show::note(&format!("unreadable event: {error}")),
-                }
-            }
-            ControlFlow::Continue(())
-        })
-        .await?;
+    let mut pieces = client.open(&path).await?;
+    while let Some(piece) = next(&mut pieces).await? {
+        messages.push(&piece).iter().try_for_each(|data| tell(output, data))?;
+    }
     Err("the server ended".into())
+}
+
+/// Prints one event that was followed.
+fn tell(output: Output, data: &[u8]) -> Result<(), Failure> {
+    match (output, serde_json::from_slice::<Event>(data)) {
+        (Output::Table | Output::Yaml, Ok(event)) => show::people(&line(&event)),
+        (Output::Name, Ok(event)) => show::text(&event.seq.to_string()),
+        // One object a line, so that programs can read along.
+        (Output::Json, _) => show::text(&String::from_utf8_lossy(data)),
+        (_, Err(error)) => {
+            show::note(&format!("unreadable event: {error}"));
+            Ok(())
+        }
+    }
 }
 
 fn line(event: &Event) -> String {
@@ -59,12 +61,12 @@ fn line(event: &Event) -> String {
 /// Takes the data out of server-sent events (HTML Living Standard §9.2), as far as the server
 /// makes use of them: one line of data a message.
 #[derive(Default)]
-struct Messages {
+pub(super) struct Messages {
     rest: Vec<u8>,
 }
 
 impl Messages {
-    fn push(&mut self, bytes: &[u8]) -> Vec<Vec<u8>> {
+    pub(super) fn push(&mut self, bytes: &[u8]) -> Vec<Vec<u8>> {
         self.rest.extend_from_slice(bytes);
         let mut found = Vec::new();
         while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {

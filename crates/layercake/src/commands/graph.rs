@@ -4,6 +4,7 @@ use super::Failure;
 use crate::args::{GraphFormat, Output};
 use crate::client::{Client, quoted};
 use crate::show;
+use kraken_model::counted;
 use layercake_server::api::{Found, Graph};
 
 pub(crate) async fn draw(
@@ -20,13 +21,14 @@ pub(crate) async fn draw(
         Some(GraphFormat::Dot) => graph.dot(),
         None => {
             let names = || graph.mutations.iter().map(|edge| edge.mutation.to_string()).collect();
-            let dot = || graph.dot().trim_end().to_owned();
-            show::answer(output, &serde_json::to_value(&graph)?, dot, names);
-            return Ok(());
+            // A program reads it, also from a terminal: no line is broken.
+            if output == Output::Table {
+                return show::text(graph.dot().trim_end());
+            }
+            return show::answer(output, &serde_json::to_value(&graph)?, String::new, names);
         }
     };
-    show::text(drawn.trim_end());
-    Ok(())
+    show::text(drawn.trim_end())
 }
 
 /// Shows what a check finds. Finding something is a failure, so that a script notices.
@@ -34,15 +36,14 @@ pub(crate) async fn check(client: &Client, output: Output) -> Result<(), Failure
     let found: Vec<Found> = client.get("/v1/graph/check").await?;
     let lines = || found.iter().map(|found| found.text.clone()).collect::<Vec<_>>();
     let table = || if found.is_empty() { "nothing found".to_owned() } else { lines().join("\n") };
-    show::answer(output, &serde_json::to_value(&found)?, table, lines);
+    show::answer(output, &serde_json::to_value(&found)?, table, lines)?;
     verdict(found.len())
 }
 
 fn verdict(findings: usize) -> Result<(), Failure> {
     match findings {
         0 => Ok(()),
-        1 => Err("there is one finding".into()),
-        count => Err(format!("there are {count} findings").into()),
+        count => Err(counted(count, "finding").into()),
     }
 }
 
@@ -54,6 +55,6 @@ mod tests {
     fn a_finding_is_a_failure() {
         let said = [0, 1, 2].map(|findings| verdict(findings).map_err(|error| error.to_string()));
         let failed = |text: &str| Err(text.to_owned());
-        assert_eq!(said, [Ok(()), failed("there is one finding"), failed("there are 2 findings")]);
+        assert_eq!(said, [Ok(()), failed("1 finding"), failed("2 findings")]);
     }
 }

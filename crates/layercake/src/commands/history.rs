@@ -13,8 +13,7 @@ pub(crate) async fn run(client: &Client, output: Output, asked: &History) -> Res
     let passages: Vec<Passage> = client.get(&path(&base, &query)).await?;
     let names = || passages.iter().map(|passage| passage.event.seq.to_string()).collect();
     let table = || told(&asked.node, &passages);
-    show::answer(output, &serde_json::to_value(&passages)?, table, names);
-    Ok(())
+    show::answer(output, &serde_json::to_value(&passages)?, table, names)
 }
 
 /// A line for each passage, under the date of its day.

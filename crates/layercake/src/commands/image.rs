@@ -3,7 +3,7 @@
 use super::Failure;
 use crate::args::Output;
 use crate::client::{Client, quoted};
-use crate::show;
+use crate::show::{self, Column};
 use indicatif::{ProgressBar, ProgressStyle};
 use layercake_image::DirectoryError;
 use layercake_server::api::ImageInfo;
@@ -55,8 +55,7 @@ pub(crate) async fn import(
         &serde_json::to_value(&imported)?,
         || table(std::slice::from_ref(&imported)),
         names,
-    );
-    Ok(())
+    )
 }
 
 type Source = Box<dyn AsyncRead + Send + Sync + Unpin>;
@@ -136,21 +135,18 @@ fn progress_bar(size: Option<u64>) -> Result<ProgressBar, Failure> {
 pub(crate) async fn list(client: &Client, output: Output) -> Result<(), Failure> {
     let images: Vec<ImageInfo> = client.get("/v1/images").await?;
     let names = || images.iter().map(|image| image.meta.digest.to_string()).collect();
-    show::answer(output, &serde_json::to_value(&images)?, || table(&images), names);
-    Ok(())
+    show::answer(output, &serde_json::to_value(&images)?, || table(&images), names)
 }
 
 pub(crate) async fn remove(client: &Client, output: Output, image: &str) -> Result<(), Failure> {
     let removed: Value = client.delete(&format!("/v1/images/{}", quoted(image))).await?;
-    show::answer(output, &removed, || format!("removed {image}"), || vec![image.to_owned()]);
-    Ok(())
+    show::answer(output, &removed, || format!("removed {image}"), || vec![image.to_owned()])
 }
 
 pub(crate) async fn inspect(client: &Client, output: Output, image: &str) -> Result<(), Failure> {
     let image: ImageInfo = client.get(&format!("/v1/images/{}", quoted(image))).await?;
     let names = || vec![image.meta.digest.to_string()];
-    show::answer(output, &serde_json::to_value(&image)?, || details(&image), names);
-    Ok(())
+    show::answer(output, &serde_json::to_value(&image)?, || details(&image), names)
 }
 
 /// Everything about an image, a line each.
@@ -190,5 +186,12 @@ fn table(images: &[ImageInfo]) -> String {
         let digest = image.meta.digest.to_string();
         vec![tags.join(", "), kind(image), arch(image).to_owned(), size, digest]
     });
-    show::table(&["NAMES", "KIND", "ARCH", "SIZE", "DIGEST"], rows)
+    let columns = [
+        Column::key("NAMES"),
+        Column::word("KIND", 2),
+        Column::word("ARCH", 1),
+        Column::word("SIZE", 3),
+        Column::text("DIGEST", 4),
+    ];
+    show::table(&columns, rows)
 }

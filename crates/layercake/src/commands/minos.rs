@@ -2,7 +2,7 @@
 
 use super::Failure;
 use crate::args::{self, Minos, Output};
-use crate::show;
+use crate::show::{self, Column};
 use indicatif::{ProgressBar, ProgressStyle};
 use layercake_minos::{Architecture, Metadata, Profile, Progress, Recipe};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use std::time::Duration;
 pub(crate) async fn build(output: Output, build: Minos) -> Result<(), Failure> {
     let metadata = tokio::task::spawn_blocking(move || make(build)).await??;
     let answer = serde_json::to_value(&metadata)?;
-    show::answer(output, &answer, || table(&metadata), Vec::new);
+    show::answer(output, &answer, || table(&metadata), Vec::new)?;
     // Beside the answer: whoever reads that with a program is to see it too.
     for warning in metadata.warnings() {
         show::note(&format!("layercake: warning: {warning}"));
@@ -78,5 +78,5 @@ fn table(metadata: &Metadata) -> String {
         ("modules", metadata.modules.len().to_string(), String::new()),
     ];
     let rows = rows.map(|(what, which, size)| vec![what.to_owned(), which, size]);
-    show::table(&["WHAT", "WHICH", "SIZE"], rows)
+    show::table(&[Column::key("WHAT"), Column::text("WHICH", 1), Column::word("SIZE", 2)], rows)
 }

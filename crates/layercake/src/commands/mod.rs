@@ -14,9 +14,11 @@ mod serve;
 mod sim;
 mod status;
 mod story;
+mod watch;
 
 use crate::args::{Apply, Cli, Get, Graph, GraphAction, Image, Minos, Modules, Terms, Verb};
-use crate::client::Client;
+use crate::client::{Client, Pieces};
+use crate::show;
 use std::error::Error;
 
 /// Whatever went wrong, for a person.
@@ -30,6 +32,14 @@ fn typed(nodes: &str) -> Result<&str, Failure> {
         return Err(format!("no node matches: the node set is empty: {hint}").into());
     }
     Ok(nodes)
+}
+
+/// The next piece of an answer that goes on, for as long as somebody reads what is printed of it.
+async fn next(pieces: &mut Pieces) -> Result<Option<bytes::Bytes>, Failure> {
+    tokio::select! {
+        piece = pieces.next() => Ok(piece?),
+        gone = show::reader_gone() => Err(gone.into()),
+    }
 }
 
 /// Does what was typed.

@@ -3,14 +3,13 @@
 use super::Failure;
 use crate::args::Output;
 use crate::client::Client;
-use crate::show;
+use crate::show::{self, Column};
 use layercake_server::api::{ModuleState, ModuleStatus, Reloaded};
 
 pub(crate) async fn get(client: &Client, output: Output) -> Result<(), Failure> {
     let modules: Vec<ModuleStatus> = client.get("/v1/modules").await?;
     let names = || modules.iter().map(|module| module.name.clone()).collect();
-    show::answer(output, &serde_json::to_value(&modules)?, || table(&modules), names);
-    Ok(())
+    show::answer(output, &serde_json::to_value(&modules)?, || table(&modules), names)
 }
 
 pub(crate) async fn reload(client: &Client, output: Output) -> Result<(), Failure> {
@@ -21,21 +20,20 @@ pub(crate) async fn reload(client: &Client, output: Output) -> Result<(), Failur
         let findings = findings.iter().map(|found| format!("\nlook at: {}", found.text));
         table(modules) + &findings.collect::<String>()
     };
-    show::answer(output, &serde_json::to_value(&reloaded)?, text, names);
-    Ok(())
+    show::answer(output, &serde_json::to_value(&reloaded)?, text, names)
 }
 
 fn table(modules: &[ModuleStatus]) -> String {
-    let header = [
-        "NAME",
-        "KIND",
-        "STATE",
-        "SINCE",
-        "RESTARTS",
-        "DISCOVERIES",
-        "HELD BACK",
-        "REFUSED",
-        "LAST ERROR",
+    let columns = [
+        Column::key("NAME"),
+        Column::word("KIND", 3),
+        Column::word("STATE", 9),
+        Column::word("SINCE", 4),
+        Column::word("RESTARTS", 7),
+        Column::word("DISCOVERIES", 1),
+        Column::word("HELD BACK", 2),
+        Column::word("REFUSED", 5),
+        Column::text("LAST ERROR", 8),
     ];
     let row = |module: &ModuleStatus| {
         vec![
@@ -50,7 +48,7 @@ fn table(modules: &[ModuleStatus]) -> String {
             last_error(module),
         ]
     };
-    show::table(&header, modules.iter().map(row))
+    show::table(&columns, modules.iter().map(row))
 }
 
 /// What went wrong last, and when.

@@ -2,12 +2,11 @@
 
 use super::{Failure, typed};
 use crate::args::{Output, PowerAction, Terms};
-use crate::client::{Client, path, quoted};
-use crate::show;
+use crate::client::{Client, path};
+use crate::show::{self, Column};
 use layercake_server::api::{Commanded, Explained, NodeView};
 use serde_json::{Value, json};
 use std::io::{IsTerminal, Write};
-use std::ops::ControlFlow;
 
 /// Up to how many nodes are switched off without a question.
 const ASK_ABOVE: usize = 1;
@@ -24,40 +23,32 @@ pub(crate) async fn get(
 ) -> Result<(), Failure> {
     let nodes = nodes.map(typed).transpose()?;
     let path = path("/v1/nodes", &[("nodes", nodes), ("at", at)]);
-    show_nodes(client, output, &path).await?;
-    if !watch {
-        return Ok(());
+    if watch {
+        return super::watch::nodes(client, output, &path).await;
     }
-    loop {
-        // Any event that concerns these nodes is a reason to look again.
-        let events = format!("/v1/events?limit=0&follow=true{}", {
-            nodes.map_or(String::new(), |nodes| format!("&nodes={}", quoted(nodes)))
-        });
-        client
-            .stream(&events, |bytes| match bytes.windows(5).any(|w| w == b"data:") {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
-            })
-            .await?;
-        show::text("");
-        show_nodes(client, output, &path).await?;
-    }
-}
-
-async fn show_nodes(client: &Client, output: Output, path: &str) -> Result<(), Failure> {
-    let nodes: Vec<NodeView> = client.get(path).await?;
+    let nodes: Vec<NodeView> = client.get(&path).await?;
     let names = || nodes.iter().map(|node| node.name.to_string()).collect();
     let table = || table_of(&nodes);
-    show::answer(output, &serde_json::to_value(&nodes)?, table, names);
-    Ok(())
+    show::answer(output, &serde_json::to_value(&nodes)?, table, names)
 }
+
+pub(super) const COLUMNS: [Column; 9] = [
+    Column::key("NODE"),
+    Column::word("PHYS", 9),
+    Column::word("BOOT", 2),
+    Column::word("RUN", 6),
+    Column::word("IMAGE", 7),
+    Column::text("IMAGES", 4),
+    Column::word("BUSY", 3),
+    Column::word("CONVERGED", 8),
+    Column::text("MARKS", 5),
+];
 
 fn table_of(nodes: &[NodeView]) -> String {
-    let header = ["NODE", "PHYS", "BOOT", "RUN", "IMAGE", "IMAGES", "BUSY", "CONVERGED", "MARKS"];
-    show::table(&header, nodes.iter().map(row))
+    show::table(&COLUMNS, nodes.iter().map(row))
 }
 
-fn row(node: &NodeView) -> Vec<String> {
+pub(super) fn row(node: &NodeView) -> Vec<String> {
     let state = |key: &str| node.dsc[key].as_str().unwrap_or("-").to_owned();
     let images = node.dsc["images"].as_object().into_iter().flatten().map(|(name, image)| {
         let state = image["state"].as_str().unwrap_or("-");
@@ -113,9 +104,15 @@ pub(crate) async fn describe(
     let nodes: Vec<NodeView> = client.get(&path).await?;
     let names = || nodes.iter().map(|node| node.name.to_string()).collect();
     let table = || nodes.iter().map(described).collect::<Vec<_>>().join("\n\n");
-    show::answer(output, &serde_json::to_value(&nodes)?, table, names);
-    Ok(())
+    show::answer(output, &serde_json::to_value(&nodes)?, table, names)
 }
+
+const VALUES: [Column; 4] = [
+    Column::key(""),
+    Column::text("WANTED", 2),
+    Column::text("DISCOVERED", 3),
+    Column::word("", 4),
+];
 
 /// Everything of a node, wanted beside discovered; `*` marks where they differ, `?` what was only last
 /// known.
@@ -148,7 +145,7 @@ fn described(node: &NodeView) -> String {
     if !last.is_empty() {
         said.push_str(&silence(node));
     }
-    format!("{}{said}\n{}", node.name, show::table(&["", "WANTED", "DISCOVERED", ""], rows))
+    format!("{}{said}\n{}", node.name, show::table(&VALUES, rows))
 }
 
 /// Why something is only last known.
@@ -182,8 +179,7 @@ pub(crate) async fn explain(client: &Client, output: Output, nodes: &str) -> Res
         // Every text begins with the name of its node.
         explained.iter().map(|node| node.text.trim_end()).collect::<Vec<_>>().join("\n")
     };
-    show::answer(output, &serde_json::to_value(&explained)?, table, names);
-    Ok(())
+    show::answer(output, &serde_json::to_value(&explained)?, table, names)
 }
 
 pub(crate) async fn power(
@@ -286,8 +282,7 @@ pub(crate) async fn command(
 async fn send(client: &Client, output: Output, path: &str, body: Value) -> Result<(), Failure> {
     let done: Commanded = client.post_json(path, &body).await?;
     let names = || done.nodes.iter().map(ToString::to_string).collect::<Vec<_>>();
-    show::answer(output, &serde_json::to_value(&done)?, || done.text.clone(), names);
-    Ok(())
+    show::answer(output, &serde_json::to_value(&done)?, || done.text.clone(), names)
 }
 
 #[cfg(test)]

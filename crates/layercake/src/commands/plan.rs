@@ -4,7 +4,7 @@ use super::Failure;
 use super::cluster::{agreeing, limit_lines, read, show_applied};
 use crate::args::{Agreed, Output};
 use crate::client::{Client, ClientError, quoted};
-use crate::show;
+use crate::show::{self, Column};
 use kraken_model::{NodeId, NodeSet};
 use layercake_server::api::{Applied, NodePlan, PlanSummary, Planned};
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ pub(crate) async fn plan(
     let name = quoted(&file.display().to_string());
     let planned: Planned = client.post(&format!("/v1/plan?name={name}"), text).await?;
     let names = || planned.plan.nodes.iter().map(|node| node.node.to_string()).collect();
-    show::answer(output, &serde_json::to_value(&planned)?, || table(&planned), names);
+    show::answer(output, &serde_json::to_value(&planned)?, || table(&planned), names)?;
     for note in &planned.notes {
         show::note(note);
     }
@@ -49,6 +49,14 @@ pub(crate) async fn apply(
     let applied = agreeing(agreed, apply).await?;
     show_applied(output, &applied)
 }
+
+const COLUMNS: [Column; 5] = [
+    Column::key("NODES"),
+    Column::word("TAKES", 3),
+    Column::word("DONE", 2),
+    Column::text("DISRUPTED BY", 4),
+    Column::text("STEPS", 5),
+];
 
 /// A plan for people: nodes with the same way ahead in one line, and what it comes to.
 fn table(planned: &Planned) -> String {
@@ -84,7 +92,7 @@ fn table(planned: &Planned) -> String {
     });
     let mut text = String::new();
     if !plan.nodes.is_empty() {
-        text = show::table(&["NODES", "TAKES", "DONE", "DISRUPTED BY", "STEPS"], rows);
+        text = show::table(&COLUMNS, rows);
         text.push_str("\n\n");
     }
     let mut lines = limit_lines(&planned.limits);

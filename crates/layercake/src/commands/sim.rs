@@ -4,8 +4,8 @@ use super::Failure;
 use super::serve::Signals;
 use crate::args::{Fault, Output, Sim, SimAction};
 use crate::client::{Client, ClientError};
-use crate::show;
-use kraken_model::Millis;
+use crate::show::{self, Column};
+use kraken_model::{Millis, counted};
 use layercake_server::{Config, Pace, Server};
 use layercake_sim::{Size, told_day};
 use layercake_sim_world::{
@@ -37,22 +37,29 @@ pub(crate) async fn run(client: &Client, output: Output, sim: Sim) -> Result<(),
 /// A day of a fleet, as `cargo xtask sim` has it. What is told on the way is no part of an answer for
 /// programs.
 fn day(output: Output, seed: u64, nodes: usize) -> Result<(), Failure> {
-    let tell = if output == Output::Table { show::text } else { show::note };
-    let outcome = told_day(seed, Size(nodes), false, &mut |line| tell(line));
+    let mut written = Ok(());
+    let outcome = told_day(seed, Size(nodes), false, &mut |line| match output {
+        Output::Table if written.is_ok() => written = show::people(line),
+        Output::Table => {}
+        _ => show::note(line),
+    });
+    written?;
     let (minutes, events) = (outcome.at.0 / 60_000, outcome.events);
     let violation = outcome.violation.map(|violation| violation.to_string());
     let answer = json!({
         "seed": seed, "nodes": nodes, "minutes": minutes, "events": events, "violation": violation,
     });
     let table = || {
-        let told =
-            format!("seed {seed}: {nodes} nodes, {minutes} minutes of their time, {events} events");
+        let told = format!(
+            "seed {seed}: {}, {minutes} minutes of their time, {events} events",
+            counted(nodes, "node")
+        );
         match violation {
             Some(_) => told,
             None => told + "\nno invariant was violated, and everything became as it should be",
         }
     };
-    show::answer(output, &answer, table, || vec![seed.to_string()]);
+    show::answer(output, &answer, table, || vec![seed.to_string()])?;
     violation.map_or(Ok(()), |violation| Err(violation.into()))
 }
 
@@ -96,14 +103,16 @@ async fn serve(sim: Sim) -> Result<(), Failure> {
     let socket = config.api_socket.clone();
     let world = Simulation::new(sim.seed, pace, sim.chaos);
     let server = Server::start_in(config, Arc::new(world)).await?;
-    greet(&server, pace, sim.seed, &socket, &state);
-    signals.end().await;
+    let greeted = greet(&server, pace, sim.seed, &socket, &state);
+    if greeted.is_ok() {
+        signals.end().await;
+    }
     server.shutdown().await;
     if let State::Temporary(dir) = state {
         let path = dir.path().to_owned();
         dir.close().map_err(|error| format!("cannot remove {}: {error}", path.display()))?;
     }
-    Ok(())
+    greeted
 }
 
 fn state(named: Option<PathBuf>) -> Result<State, Failure> {
@@ -130,7 +139,13 @@ fn first_cluster(sim: &Sim, dir: &Path) -> Result<Option<PathBuf>, Failure> {
 }
 
 /// Says what runs, where, and what to try.
-fn greet(server: &Server, pace: Pace, seed: u64, socket: &Path, state: &State) {
+fn greet(
+    server: &Server,
+    pace: Pace,
+    seed: u64,
+    socket: &Path,
+    state: &State,
+) -> Result<(), Failure> {
     let time = match pace.speed() {
         1.0 => "in real time".to_owned(),
         speed => format!("at {speed} times the real speed"),
@@ -144,8 +159,8 @@ fn greet(server: &Server, pace: Pace, seed: u64, socket: &Path, state: &State) {
         true => format!("layercake plan -f {}", file.display()),
         false => "layercake plan -f cluster.yaml".to_owned(),
     };
-    show::text(&format!(
-        "{} simulated machines, {time}, seed {seed}; {kept}. Ctrl-C ends it.
+    show::people(&format!(
+        "{}, {time}, seed {seed}; {kept}. Ctrl-C ends it.
 the API is at unix:{} and http://{address}
 
 What to try, in another terminal:
@@ -155,9 +170,9 @@ What to try, in another terminal:
   layercake sim fault add rack-power r2 --for 10m
   layercake explain 'phys_state=POWER_OFF'
   {apply}",
-        server.nodes(),
+        counted(server.nodes(), "simulated machine"),
         socket.display(),
-    ));
+    ))
 }
 
 /// A server with real machines does not know of faults.
@@ -175,13 +190,13 @@ async fn status(client: &Client, output: Output) -> Result<(), Failure> {
     let table = || {
         let SimStatus { nodes, seed, speed, chaos_per_hour, behind_ms, faults } = status;
         format!(
-            "{nodes} simulated machines, seed {seed}\nspeed: {speed}, {} behind\n\
+            "{}, seed {seed}\nspeed: {speed}, {} behind\n\
              faults: {faults}, and {chaos_per_hour} an hour by themselves",
+            counted(nodes, "simulated machine"),
             show::duration(behind_ms)
         )
     };
-    show::answer(output, &serde_json::to_value(&status)?, table, Vec::new);
-    Ok(())
+    show::answer(output, &serde_json::to_value(&status)?, table, Vec::new)
 }
 
 async fn add(
@@ -199,8 +214,7 @@ async fn add(
         .await
         .map_err(simulated)?;
     let names = || added.fault.iter().map(|fault| fault.id.to_string()).collect();
-    show::answer(output, &serde_json::to_value(&added)?, || added.text.clone(), names);
-    Ok(())
+    show::answer(output, &serde_json::to_value(&added)?, || added.text.clone(), names)
 }
 
 async fn list(client: &Client, output: Output) -> Result<(), Failure> {
@@ -221,8 +235,7 @@ async fn clear(client: &Client, output: Output, ids: &[u64], all: bool) -> Resul
     }
     let text = || match cleared.len() {
         0 => "there was no fault".to_owned(),
-        1 => "1 fault cleared".to_owned(),
-        count => format!("{count} faults cleared"),
+        count => format!("{} cleared", counted(count, "fault")),
     };
     show_faults(output, &cleared, text)
 }
@@ -233,12 +246,19 @@ fn show_faults(
     table: impl FnOnce() -> String,
 ) -> Result<(), Failure> {
     let names = || faults.iter().map(|fault| fault.id.to_string()).collect();
-    show::answer(output, &serde_json::to_value(faults)?, table, names);
-    Ok(())
+    show::answer(output, &serde_json::to_value(faults)?, table, names)
 }
 
 fn table(faults: &[layercake_sim_world::Fault]) -> String {
-    let header = ["ID", "KIND", "RACK", "NODES", "SINCE", "UNTIL", "BY"];
+    let columns = [
+        Column::key("ID"),
+        Column::word("KIND", 6),
+        Column::word("RACK", 3),
+        Column::text("NODES", 5),
+        Column::word("SINCE", 2),
+        Column::word("UNTIL", 4),
+        Column::text("BY", 1),
+    ];
     let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
     let row = |fault: &layercake_sim_world::Fault| {
         vec![
@@ -251,5 +271,5 @@ fn table(faults: &[layercake_sim_world::Fault]) -> String {
             fault.by.to_string(),
         ]
     };
-    show::table(&header, faults.iter().map(row))
+    show::table(&columns, faults.iter().map(row))
 }

@@ -5,6 +5,7 @@ use super::nodes::flatten;
 use crate::args::Output;
 use crate::client::Client;
 use crate::show;
+use kraken_model::counted as number_of;
 use layercake_server::api::{Mark, StormView};
 use serde::Deserialize;
 use serde_json::Value;
@@ -14,8 +15,7 @@ const COUNTERS: [&str; 3] = ["boot", "images", "sync"];
 
 pub(crate) async fn status(client: &Client, output: Output) -> Result<(), Failure> {
     let status: Value = client.get("/v1/status").await?;
-    show::answer(output, &status, || words(&status), Vec::new);
-    Ok(())
+    show::answer(output, &status, || words(&status), Vec::new)
 }
 
 fn words(status: &Value) -> String {
@@ -27,7 +27,10 @@ fn words(status: &Value) -> String {
     };
     let number = |value: &Value| value.as_u64().unwrap_or(0);
     let (nodes, converged) = (number(&status["nodes"]), number(&status["converged"]));
-    let mut lines = vec![format!("{cluster}: {nodes} nodes, {converged} as they should be")];
+    let mut lines = vec![format!(
+        "{cluster}: {}, {converged} as they should be",
+        number_of(nodes as usize, "node")
+    )];
     lines.extend(stops(status));
     let mut rows: Vec<[String; 2]> = Vec::new();
     for (variable, counts) in status["states"].as_object().into_iter().flatten() {

@@ -1,6 +1,7 @@
 //! Events in words.
 
 use crate::show;
+use kraken_model::counted;
 use layercake_server::api::{Cause, Change, Domain, Entry, What};
 use std::sync::Arc;
 
@@ -80,7 +81,11 @@ fn of(domain: &Option<Domain>) -> String {
 
 /// What a command printed, in one line.
 fn printed(mutation: &str, lines: &[Arc<str>], left_out: u64) -> String {
-    let before = if left_out > 0 { format!("({left_out} lines before) ") } else { String::new() };
+    let left_out = usize::try_from(left_out).unwrap_or(usize::MAX);
+    let before = match left_out {
+        0 => String::new(),
+        _ => format!("({} before) ", counted(left_out, "line")),
+    };
     format!("{mutation} printed: {before}{}", lines.join(" | "))
 }
 

@@ -10,12 +10,12 @@ use std::sync::mpsc::{Receiver, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
 /// Longer than anything here takes on a busy machine; only a failure waits this long.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A simulation, and a directory of its own for what it leaves lying about.
 pub(crate) struct Sim {
     child: Child,
-    address: String,
+    pub(crate) address: String,
     pub(crate) greeting: String,
     /// A sign that something happened since it was looked at.
     events: Receiver<()>,
