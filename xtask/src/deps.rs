@@ -27,6 +27,8 @@ const PACKAGES: &[Package] = &[
     package("ca-certificates", "/etc/ssl/certs/ca-certificates.crt", "crates come over HTTPS"),
     package("qemu-system-x86", "/usr/bin/qemu-system-x86_64", "the machines of the lab"),
     package("ipxe-qemu", "/usr/lib/ipxe/qemu/pxe-virtio.rom", "their network boot firmware"),
+    package("ipxe", "/usr/lib/ipxe/undionly.kpxe", "what BIOS and UEFI firmware loads"),
+    package("ovmf", "/usr/share/OVMF/OVMF_CODE_4M.fd", "UEFI firmware"),
     package("iproute2", "/usr/sbin/ip", "network namespaces, bridges, taps"),
     package("nftables", "/usr/sbin/nft", "drops packets in network tests"),
     package("tcpdump", "/usr/bin/tcpdump", "to look at what a test sends"),

@@ -44,6 +44,8 @@ struct Cli {
 enum Task {
     /// Bring up three virtual machines from nothing, in a network of their own
     Demo(demo::Args),
+    /// Boot real UEFI firmware, by PXE and by HTTP, to a running image, in a network of its own
+    Firmware(demo::firmware::Args),
     /// Run everything that must pass, from formatting to the virtual machines
     Test(test::Args),
     /// Measure, beside references measured in the same run
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = interrupt::install().and_then(|()| match cli.task {
         Task::Demo(args) => demo::main(&args),
+        Task::Firmware(args) => demo::firmware::main(&args),
         Task::Test(args) => test::main(&args),
         Task::Bench(args) => bench::main(&args),
         Task::Deps(args) => deps::main(&args),

@@ -97,7 +97,11 @@ pub(super) fn wait_for_all(cluster: &mut Cluster, limit: Duration) -> Result<(),
 }
 
 /// Waits until the page of a node says that this image serves it.
-fn wait_for_page(cluster: &mut Cluster, address: Ipv4Addr, image: &str) -> Result<(), Error> {
+pub(super) fn wait_for_page(
+    cluster: &mut Cluster,
+    address: Ipv4Addr,
+    image: &str,
+) -> Result<(), Error> {
     let wanted = format!("{GREETING}{image}");
     cluster.wait(&format!("{image} to answer on {address}"), RESTART, |cluster, _| {
         let body = cluster.page(address, "/").ok()?;

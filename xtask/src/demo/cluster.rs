@@ -37,14 +37,25 @@ pub(super) struct Cluster {
 impl Cluster {
     /// A lab with nothing in it yet.
     pub(super) fn new(program: PathBuf, minos: PathBuf) -> Result<Self, Error> {
+        Self::with_file(program, minos, |_| {
+            let file = root().join(CLUSTER_FILE);
+            fs::read_to_string(&file).map_err(Error::file("read", &file))
+        })
+    }
+
+    /// The same, with another cluster file; it is given the lab's own directory.
+    pub(super) fn with_file(
+        program: PathBuf,
+        minos: PathBuf,
+        file: impl FnOnce(&Path) -> Result<String, Error>,
+    ) -> Result<Self, Error> {
         let made = Instant::now();
         let lab = Lab::create(&labs_dir())?;
         let socket = lab.dir().join("run/api.sock");
         let client = Client { program, server: format!("unix:{}", socket.display()) };
-        let file = root().join(CLUSTER_FILE);
         // A copy, because the demo changes it.
         let copy = lab.dir().join("cluster.yaml");
-        fs::copy(&file, &copy).map_err(Error::file("copy", &file))?;
+        fs::write(&copy, file(lab.dir())?).map_err(Error::file("write", &copy))?;
         Ok(Self { client, screen: Screen::new(), lab, minos, server: None, made })
     }
 
@@ -68,9 +79,11 @@ impl Cluster {
         self.dir().join("serve.log")
     }
 
-    /// A file of a machine.
+    /// A file of a machine: of one that Layercake starts itself, or of one that a script does.
     pub(super) fn machine_file(&self, node: &str, file: &str) -> PathBuf {
-        self.dir().join("run/qemu").join(node).join(file)
+        let by_script = self.dir().join("machines").join(node);
+        let by_itself = self.dir().join("run/qemu").join(node);
+        if by_script.exists() { by_script } else { by_itself }.join(file)
     }
 
     /// Runs a command inside of the lab's network until it is ended; it ends with the lab at last.

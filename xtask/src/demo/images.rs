@@ -61,6 +61,14 @@ rm -f "$1/etc/machine-id" "$1/etc/hostname"
 rm -rf "$1/var/cache/debconf" "$1/usr/share/bash-completion"
 "#;
 
+/// Makes the small image of web:1 alone.
+pub(super) fn make_web_only(dir: &Path) -> Result<Vec<Source>, Error> {
+    fs::create_dir_all(dir).map_err(Error::file("create", dir))?;
+    let path = dir.join("web-1");
+    make_web(&path, "web:1")?;
+    Ok(vec![Source { path, name: "web:1", command: HTTPD }])
+}
+
 /// Makes the images that are not there yet below `dir` and says where they are.
 pub(super) fn make(dir: &Path) -> Result<Vec<Source>, Error> {
     fs::create_dir_all(dir).map_err(Error::file("create", dir))?;

@@ -8,6 +8,7 @@ mod checks;
 mod client;
 mod cluster;
 mod evidence;
+pub(crate) mod firmware;
 mod images;
 mod measure;
 mod progress;
@@ -53,7 +54,7 @@ pub(crate) fn main(args: &Args) -> Result<(), Error> {
     let pieces = make_pieces()?;
     let mut cluster = Cluster::new(pieces.program.clone(), pieces.minos.clone())?;
     if args.check {
-        return check(cluster, &pieces);
+        return check(cluster, &pieces, checks::CHECKS, bring_up);
     }
     let done = bring_up(&mut cluster, &pieces)
         .and_then(|()| checks::wait_for_all(&mut cluster, PATIENCE))
@@ -77,6 +78,13 @@ pub(crate) fn main(args: &Args) -> Result<(), Error> {
 
 /// Builds and makes everything, saying what and how long it takes.
 fn make_pieces() -> Result<Pieces, Error> {
+    make_pieces_with(images::make)
+}
+
+/// The same, with these images.
+fn make_pieces_with(
+    images: impl FnOnce(&Path) -> Result<Vec<images::Source>, Error>,
+) -> Result<Pieces, Error> {
     let target = target();
     let program = target.join("debug/layercake");
     step("layercake", || {
@@ -84,11 +92,22 @@ fn make_pieces() -> Result<Pieces, Error> {
     })?;
     let node = step("the static binary of Layer 0", node_build::build)?;
     let minos = target.join("demo/minos");
-    step("kernel and initramfs of Layer 0", || {
-        cluster::build_minos(&program, &node, &minos, &target.join("demo/packages"))
-    })?;
-    let images = step("system images", || images::make(&target.join("demo/images")))?;
+    if !is_made_of(&minos.join("minos.json"), &[&program, &node]) {
+        step("kernel and initramfs of Layer 0", || {
+            cluster::build_minos(&program, &node, &minos, &target.join("demo/packages"))
+        })?;
+    }
+    let images = step("system images", || images(&target.join("demo/images")))?;
     Ok(Pieces { program, minos, images })
+}
+
+/// Whether a file is newer than everything that it is made of, which this program is a part of.
+fn is_made_of(file: &Path, parts: &[&Path]) -> bool {
+    let when = |path: &Path| std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+    let own = std::env::current_exe().ok();
+    let made = when(file);
+    let mut parts = parts.iter().copied().chain(own.as_deref());
+    made.is_some() && own.is_some() && parts.all(|part| when(part).is_some_and(|t| Some(t) < made))
 }
 
 fn step<T>(what: &str, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
@@ -176,10 +195,16 @@ fn traces(dir: &Path) -> Vec<String> {
     processes.chain(loops).chain(dir).collect()
 }
 
-/// Puts every promise to the test. The first that is not kept ends it, since the others build on it.
-fn check(mut cluster: Cluster, pieces: &Pieces) -> Result<(), Error> {
+/// Puts every promise to the test, after what they begin with. The first that is not kept ends it, since the
+/// others build on it.
+fn check(
+    mut cluster: Cluster,
+    pieces: &Pieces,
+    checks: &[checks::Check],
+    bring_up: fn(&mut Cluster, &Pieces) -> Result<(), Error>,
+) -> Result<(), Error> {
     let (mut passed, mut failed) = (0, 0);
-    for (index, check) in checks::CHECKS.iter().enumerate() {
+    for (index, check) in checks.iter().enumerate() {
         let started = Instant::now();
         let begun = if index == 0 { bring_up(&mut cluster, pieces) } else { Ok(()) };
         let outcome = begun.and_then(|()| (check.run)(&mut cluster));
@@ -193,15 +218,15 @@ fn check(mut cluster: Cluster, pieces: &Pieces) -> Result<(), Error> {
         failed += 1;
         cluster.screen.close();
         evidence::keep(&cluster, check.node);
-        for (index, check) in checks::CHECKS.iter().enumerate().skip(index + 1) {
+        for (index, check) in checks.iter().enumerate().skip(index + 1) {
             println!("({}) not run  {}", index + 1, check.promise);
         }
         break;
     }
     let (left, took) = take_down(cluster)?;
     let outcome = if left.is_empty() { Ok(String::new()) } else { Err(Error::Refused(left)) };
-    let number = checks::CHECKS.len() + 1;
-    println!("{}", verdict(number, checks::NOTHING_LEFT, took, &outcome));
+    let number = checks.len() + 1;
+    println!("{}", verdict(number, self::checks::NOTHING_LEFT, took, &outcome));
     *(if outcome.is_ok() { &mut passed } else { &mut failed }) += 1;
     println!("{passed} passed, {failed} failed");
     if failed == 0 { Ok(()) } else { Err(Error::Status(1)) }
@@ -232,6 +257,15 @@ mod tests {
         assert_eq!(good, "(2) ok             1.5 s  it works: twice");
         let bad = verdict(3, "it works", took, &Err(Error::Refused("it does not".to_owned())));
         assert_eq!(bad, "(3) FAILED         1.5 s  it works: it does not");
+    }
+
+    #[test]
+    fn what_is_older_than_one_of_its_parts_is_made_anew() {
+        let own = std::env::current_exe().unwrap_or_default();
+        assert!(!is_made_of(&own, &[]), "nothing is newer than itself");
+        assert!(!is_made_of(Path::new("/nowhere"), &[]));
+        assert!(!is_made_of(Path::new("/proc/self/stat"), &[Path::new("/nowhere")]));
+        assert!(is_made_of(Path::new("/proc/self/stat"), &[&own]), "made just now");
     }
 
     #[test]

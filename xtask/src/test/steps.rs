@@ -88,18 +88,22 @@ pub(super) fn alone() -> Vec<Step> {
     if !demo::IS_PART_OF_THIS_BUILD {
         return Vec::new();
     }
-    vec![commands("demo", "three machines from nothing to a running image", || {
-        vec![cargo_with(&[
-            "run",
-            "--quiet",
-            "--package",
-            "xtask",
-            "--",
+    let task = |words: &'static [&'static str]| {
+        let run = ["run", "--quiet", "--package", "xtask", "--"];
+        move || vec![cargo_with(&[&run, words].concat())]
+    };
+    vec![
+        commands(
             "demo",
-            "--check",
-            "--yes",
-        ])]
-    })]
+            "three machines from nothing to a running image",
+            task(&["demo", "--check", "--yes"]),
+        ),
+        commands(
+            "firmware",
+            "real UEFI firmware, by PXE and by HTTP, to a running image",
+            task(&["firmware", "--yes"]),
+        ),
+    ]
 }
 
 /// What it checks beyond our own policy step: versions twice, wildcards, licences in the sources' texts.
