@@ -18,6 +18,7 @@ impl ImageLookup for Images {
                 kind: kind.to_owned(),
                 command: vec!["/bin/true".to_owned()],
                 env: [].into(),
+                arch: None,
             }),
             _ => Err("it is not in the store".to_owned()),
         }
@@ -27,7 +28,7 @@ impl ImageLookup for Images {
 static REGISTRY: LazyLock<Registry> =
     LazyLock::new(|| Registry::new(layercake_schema::schemas()).expect("the schemas are sound"));
 
-// What is read fits the schemas; what is not, is refused for a reason that can be shown.
+// What is read fits the schemas and can be used by every module; what is not, is refused for a reason that can be shown.
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let steps = &["power.on", "power.off"];
@@ -36,6 +37,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         Ok(cluster) => {
             for (node, document) in &cluster.nodes {
                 assert_eq!(REGISTRY.validate(Side::Cfg, document), [], "{node}");
+                assert_eq!(layercake_types::refusals(node, document), [], "{node}");
             }
         }
         Err(found) => {

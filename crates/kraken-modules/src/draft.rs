@@ -150,7 +150,7 @@ impl Draft {
             needs_command: !is_served,
         };
         let mut steps: Vec<Step> = Vec::new();
-        for (name, at, body) in self.root.get("mutations").map(Node::entries).unwrap_or_default() {
+        for (name, at, body) in fields::section(&self.root, "mutations", report) {
             steps.extend(Step::read(name, *at, body, &place, report));
         }
         let looks = looks(&self.name, &own, registry, discover.as_ref(), &steps);
@@ -249,7 +249,7 @@ fn looks(
 
 fn additions(root: &Node, registry: &Registry, report: &mut Report) -> Vec<Addition> {
     let mut additions = Vec::new();
-    for (mutation, at, body) in root.get("guards").map(Node::entries).unwrap_or_default() {
+    for (mutation, at, body) in fields::section(root, "guards", report) {
         let path = format!("guards.{mutation}");
         report.known(body, &path, &["requires", "excludes"]);
         let requires = guard::list(body, &path, "requires", registry, report);

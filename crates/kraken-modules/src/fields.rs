@@ -13,7 +13,7 @@ const SIDES: &[(&str, &[Side])] =
 /// The variables of a file, with their places.
 pub(crate) fn variables(root: &Node, report: &mut Report) -> Vec<(Field, Pos)> {
     let mut fields = Vec::new();
-    for (name, at, body) in root.get("variables").map(Node::entries).unwrap_or_default() {
+    for (name, at, body) in section(root, "variables", report) {
         let path = format!("variables.{name}");
         report.known(body, &path, &["values", "unavailable", "about"]);
         let values = body.get("values").and_then(words);
@@ -29,7 +29,7 @@ pub(crate) fn variables(root: &Node, report: &mut Report) -> Vec<(Field, Pos)> {
         }
         let values: Vec<&str> = values.iter().flatten().map(String::as_str).collect();
         let unavailable = unavailable(body, &path, &values, report);
-        match Field::variable(name, &values, about(body)) {
+        match Field::variable(name, &values, about(body, &path, report)) {
             Ok(field) => {
                 let unavailable: Vec<&str> = unavailable.iter().map(String::as_str).collect();
                 fields.push((field.unavailable_with(&unavailable), *at));
@@ -64,7 +64,7 @@ fn unavailable(body: &Node, path: &str, values: &[&str], report: &mut Report) ->
 /// The facts of a file, with their places.
 pub(crate) fn facts(root: &Node, report: &mut Report) -> Vec<(Field, Pos)> {
     let mut fields = Vec::new();
-    for (name, at, body) in root.get("facts").map(Node::entries).unwrap_or_default() {
+    for (name, at, body) in section(root, "facts", report) {
         let path = format!("facts.{name}");
         report.known(body, &path, &["type", "side", "min", "max", "values", "about"]);
         let kind = kind(body, &path, report);
@@ -81,7 +81,7 @@ pub(crate) fn facts(root: &Node, report: &mut Report) -> Vec<(Field, Pos)> {
         let (Some(kind), Some((_, sides))) = (kind, sides) else { continue };
         match Pattern::new(name) {
             Ok(pattern) => {
-                let (about, unavailable) = (about(body).to_owned(), Vec::new());
+                let (about, unavailable) = (about(body, &path, report).to_owned(), Vec::new());
                 fields.push((Field { pattern, kind, sides, about, unavailable }, *at));
             }
             Err(error) => report.add(*at, &path, "this is no address", error.to_string(), ""),
@@ -122,12 +122,24 @@ fn kind(body: &Node, path: &str, report: &mut Report) -> Option<Kind> {
     })
 }
 
-fn about(body: &Node) -> &str {
-    body.get("about").and_then(Node::text).unwrap_or_default()
+/// The entries of a section of the file, which may be left out.
+pub(crate) fn section<'a>(
+    root: &'a Node,
+    key: &str,
+    report: &mut Report,
+) -> &'a [(String, Pos, Node)] {
+    root.get(key).map(|node| report.map(node, key)).unwrap_or_default()
+}
+
+fn about<'a>(body: &'a Node, path: &str, report: &mut Report) -> &'a str {
+    let about = body.get("about").filter(|about| !about.is_null());
+    let path = format!("{path}.about");
+    about.and_then(|about| report.text(about, &path, "a sentence")).unwrap_or_default()
 }
 
 /// A list of words; nothing when it is none.
 pub(crate) fn words(node: &Node) -> Option<Vec<String>> {
     let Data::List(list) = &node.data else { return None };
-    list.iter().map(|word| word.text().map(str::to_owned)).collect()
+    let words = list.iter().map(|word| word.text().filter(|_| !word.is_null()).map(str::to_owned));
+    words.collect()
 }

@@ -140,11 +140,16 @@ fn nothing_to_do(body: &Node, path: &str, report: &mut Report) {
 fn moves(body: &Node, path: &str, at: Pos, place: &Place<'_>, report: &mut Report) -> Vec<Effect> {
     let mut effects = Vec::new();
     let moves = body.get("moves");
-    if moves.is_none_or(|moves| moves.entries().is_empty()) {
+    let entries =
+        moves.map(|moves| report.map(moves, &format!("{path}.moves"))).unwrap_or_default();
+    // One of another shape is told of already.
+    if moves
+        .is_none_or(|moves| moves.is_null() || matches!(&moves.data, Data::Map(m) if m.is_empty()))
+    {
         let hint = "add moves: {variable: [FROM, TO]}";
         report.add(at, path, format!("{path}.moves is missing"), "a step moves a variable", hint);
     }
-    for (variable, at, body) in moves.map(Node::entries).unwrap_or_default() {
+    for (variable, at, body) in entries {
         let path = format!("{path}.moves.{variable}");
         let values =
             place.registry.variable(variable).filter(|_| place.own.contains(&variable.as_str()));
@@ -231,8 +236,8 @@ fn retry(body: &Node, path: &str, report: &mut Report) -> Retry {
     report.known(node, &path, &["pause", "longest", "attempts"]);
     retry.base = duration(node, &path, "pause", report).unwrap_or(retry.base);
     retry.cap = duration(node, &path, "longest", report).unwrap_or(retry.cap).max(retry.base);
-    match node.get("attempts").and_then(Node::text) {
-        Some("forever") => retry.limit = None,
+    match node.get("attempts").map(Node::text) {
+        Some(Some("forever")) => retry.limit = None,
         Some(_) => {
             let what = "a number, or forever";
             retry.limit = report.value(node, &path, "attempts", what).or(retry.limit);

@@ -70,6 +70,42 @@ fn a_file_adds_a_schema_mutations_a_look_and_guards_for_others() {
 }
 
 #[test]
+fn a_section_of_another_shape_is_a_mistake_with_its_place() {
+    let good = "module: b\nvariables: {lock: {values: [UNKNOWN, OPEN, SHUT]}}\n\
+                discover: {command: [/bin/true]}\n";
+    assert!(read(&[("b.yaml", good)]).is_ok());
+    for (key, section) in [
+        ("facts", "[a]"),
+        ("facts", "text"),
+        ("facts", "{a: [b]}"),
+        ("facts", "{a: {about: [b]}}"),
+        ("mutations", "[a]"),
+        ("mutations", "5"),
+        ("mutations", "{shut: [a]}"),
+        ("mutations", "{shut: {moves: [lock, OPEN], command: [/bin/true]}}"),
+        (
+            "mutations",
+            "{shut: {moves: {lock: [OPEN, SHUT]}, command: [/bin/true], retry: {attempts: [3]}}}",
+        ),
+        ("mutations", "{shut: {moves: {lock: [OPEN, ~]}, command: [/bin/true]}}"),
+        ("guards", "[a]"),
+        ("guards", "text"),
+    ] {
+        let text = format!("{good}{key}: {section}\n");
+        let said = read(&[("b.yaml", &text)]).err().unwrap_or_default();
+        assert!(
+            said.iter().any(|line| line.starts_with("b.yaml:4:")),
+            "{key}: {section}: {said:#?}"
+        );
+    }
+    for section in ["[a]", "text", "{lock: [a]}", "{lock: {values: [A, B], about: {a: b}}}"] {
+        let text = format!("module: b\nvariables: {section}\ndiscover: {{command: [/bin/true]}}\n");
+        let said = read(&[("b.yaml", &text)]).err().unwrap_or_default();
+        assert!(said.iter().any(|line| line.starts_with("b.yaml:2:")), "{section}: {said:#?}");
+    }
+}
+
+#[test]
 fn a_directory_that_is_not_there_has_no_modules() {
     let (schemas, mutations) = application();
     let modules = Modules::read("/nowhere/modules.d".as_ref(), &schemas, &mutations).unwrap();

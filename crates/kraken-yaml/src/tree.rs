@@ -39,10 +39,11 @@ impl Node {
         if let Data::Scalar(text, _) = &self.data { Some(text) } else { None }
     }
 
-    /// Whether nothing is said.
+    /// Whether nothing is said (YAML 1.2, 10.3.2: the core schema's null).
     #[must_use]
     pub fn is_null(&self) -> bool {
-        matches!(&self.data, Data::Scalar(text, true) if matches!(text.as_str(), "" | "~" | "null"))
+        let null = ["", "~", "null", "Null", "NULL"];
+        matches!(&self.data, Data::Scalar(text, true) if null.contains(&text.as_str()))
     }
 
     /// The value of a name in a map.

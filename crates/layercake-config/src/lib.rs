@@ -12,18 +12,24 @@
 //! grow beyond what is written.
 
 mod build;
+mod groups;
+mod images;
 mod journal;
 mod limits;
 mod machine;
+mod network;
+mod place;
 mod removed;
 mod sections;
 mod storm;
 mod template;
 
-pub use build::{Cluster, Context, cluster_name, parse};
+pub use build::{Cluster, Context, cluster_name, parse, read};
+pub use images::{ImageFacts, ImageLookup};
 pub use journal::Journal;
 pub use kraken_yaml::Diagnostic;
 pub use limits::{Limits, Portion, StepLimit, Steps, UnavailableLimit, Where};
+pub use network::{DEFAULT_HTTP_PORT, Network};
 pub use removed::Removed;
-pub use sections::{DEFAULT_HTTP_PORT, ImageFacts, ImageLookup, Network, Settings};
+pub use sections::Settings;
 pub use storm::Storm;

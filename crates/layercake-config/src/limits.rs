@@ -158,6 +158,10 @@ fn steps(entry: &Node, path: &str, names: &Names<'_>, report: &mut Report) -> Op
         _ => {}
     }
     let list = if let Data::List(list) = &of.data { list } else { std::slice::from_ref(of) };
+    if list.is_empty() {
+        let why = "it says which steps are limited";
+        report.add(of.at, &place, format!("{place} names no step"), why, "such as of: disruptive");
+    }
     let mut named = Vec::new();
     for node in list {
         let name = node.text().unwrap_or_default();

@@ -1,8 +1,9 @@
 //! What is said of nodes: layers of facts, and what they come to for one node.
 
-use crate::sections::ImageValues;
+use crate::images::ImageValues;
+use crate::place::{canonical_mac, shown};
 use crate::template::{Variables, is_template, render};
-use kraken_model::{Document, Kind, Path, Registry, Side, Value, nearest, suggest};
+use kraken_model::{Document, Field, Format, Kind, Path, Registry, Side, Value, nearest, suggest};
 use kraken_yaml::{Data, Node, Pos, Report};
 use layercake_schema::service_state::{self, RUNNING, STOPPED};
 use layercake_schema::{SERVICES, image_state, module, phys_state, run_state};
@@ -50,7 +51,7 @@ impl Layer {
         path: &str,
         extra: &[&str],
         registry: &Registry,
-        images: &BTreeMap<String, (Pos, ImageValues)>,
+        images: &BTreeMap<String, ImageValues>,
         report: &mut Report,
     ) -> Self {
         let mut layer = Self::default();
@@ -76,7 +77,7 @@ impl Layer {
         &mut self,
         node: &Node,
         path: &str,
-        images: &BTreeMap<String, (Pos, ImageValues)>,
+        images: &BTreeMap<String, ImageValues>,
         report: &mut Report,
     ) {
         report.known(node, path, &["power", "image", "images"]);
@@ -106,18 +107,15 @@ impl Layer {
         &mut self,
         node: &Node,
         path: &str,
-        images: &BTreeMap<String, (Pos, ImageValues)>,
+        images: &BTreeMap<String, ImageValues>,
         report: &mut Report,
     ) {
         let one = std::slice::from_ref(node);
-        let list = match &node.data {
-            Data::List(list) => list.as_slice(),
-            _ if node.is_null() => &[],
-            _ => one,
-        };
+        let list = if let Data::List(list) = &node.data { list.as_slice() } else { one };
         let mut names = Vec::new();
         for item in list {
-            let name = item.text().unwrap_or_default();
+            let what = "the name of an image, a list of them, or [] for none";
+            let Some(name) = report.text(item, path, what) else { continue };
             if images.contains_key(name) {
                 names.push(name.to_owned());
             } else {
@@ -138,29 +136,22 @@ impl Layer {
         registry: &Registry,
         report: &mut Report,
     ) {
-        if let Data::Map(entries) = &node.data {
-            for (key, at, inner) in entries {
-                self.flatten(
-                    &format!("{address}.{key}"),
-                    &format!("{path}.{key}"),
-                    *at,
-                    inner,
-                    registry,
-                    report,
-                );
-            }
-            return;
-        }
         match registry.field(address) {
-            Some(field) if field.sides.contains(&Side::Cfg) => {
-                self.facts.push((address.to_owned(), at, node.clone()));
+            Some(field) if is_cfg(field) => {
+                if fits(node, &field.kind, path, report) {
+                    self.facts.push((address.to_owned(), at, node.clone()));
+                }
+            }
+            _ if leads_on(registry, address) => {
+                for (key, at, inner) in report.map(node, path) {
+                    let (address, path) = (format!("{address}.{key}"), format!("{path}.{key}"));
+                    self.flatten(&address, &path, *at, inner, registry, report);
+                }
             }
             _ => {
                 let (above, key) = address.rsplit_once('.').unwrap_or(("", address));
-                let near = registry
-                    .fields()
-                    .filter(|(_, f)| f.sides.contains(&Side::Cfg))
-                    .filter_map(|(_, f)| {
+                let near =
+                    registry.fields().filter(|(_, field)| is_cfg(field)).filter_map(|(_, f)| {
                         let (parent, last) =
                             f.pattern.as_str().rsplit_once('.').unwrap_or(("", f.pattern.as_str()));
                         (parent == above
@@ -171,6 +162,38 @@ impl Layer {
             }
         }
     }
+}
+
+fn is_cfg(field: &Field) -> bool {
+    field.sides.contains(&Side::Cfg)
+}
+
+/// Whether something can be configured below an address.
+fn leads_on(registry: &Registry, address: &str) -> bool {
+    let leads = |field: &Field| {
+        let mut below = field.pattern.as_str().split('.');
+        let mut begun = address
+            .split('.')
+            .all(|given| below.next().is_some_and(|wanted| wanted == "*" || wanted == given));
+        begun &= below.next().is_some();
+        begun
+    };
+    registry.fields().any(|(_, field)| is_cfg(field) && leads(field))
+}
+
+/// Whether a value has the shape of its field; says so of one that has not.
+fn fits(node: &Node, kind: &Kind, path: &str, report: &mut Report) -> bool {
+    let Kind::List(member) = kind else {
+        return report.text(node, path, &kind.to_string()).is_some();
+    };
+    let Data::List(list) = &node.data else {
+        let why = format!("it is {}", node.shape());
+        report.add(node.at, path, format!("{path} is not a list"), why, "write [ONE, OTHER]");
+        return false;
+    };
+    let what = member.to_string();
+    // Each of them is told.
+    list.iter().filter(|member| report.text(member, path, &what).is_none()).count() == 0
 }
 
 /// On or off.
@@ -190,7 +213,7 @@ fn switch(node: &Node, path: &str, what: &str, why: &str, report: &mut Report) -
 /// The document that the layers of one node come to, the last over the ones before it.
 pub(crate) fn document(
     layers: &[&Layer],
-    images: &BTreeMap<String, (Pos, ImageValues)>,
+    images: &BTreeMap<String, ImageValues>,
     registry: &Registry,
     variables: &Variables<'_>,
     report: &mut Report,
@@ -239,8 +262,8 @@ pub(crate) fn document(
             put(&mut document, image_state::PATH, state.into(), here, registry, report);
         }
     }
-    for (at, values) in runs.iter().filter_map(|name| images.get(name)) {
-        for (address, value) in values {
+    for values in runs.iter().filter_map(|name| images.get(name)) {
+        for (address, value, at) in values.iter() {
             put(&mut document, address, value.clone(), *at, registry, report);
         }
     }
@@ -264,7 +287,9 @@ pub(crate) fn put(
         Ok(path) => {
             document.set(path, value);
         }
-        Err(why) => report.add(at, address, format!("{address} cannot be {value}"), why, ""),
+        Err(why) => {
+            report.add(at, address, format!("{address} cannot be {}", shown(&value)), why, "");
+        }
     }
 }
 
@@ -283,6 +308,7 @@ fn convert(node: &Node, kind: Option<&Kind>, variables: &Variables<'_>) -> Resul
                 Some(Kind::Int { .. }) => {
                     text.parse::<i64>().map_or_else(|_| text.into(), Value::Int)
                 }
+                Some(Kind::Text(Format::Mac)) => canonical_mac(&text).into(),
                 Some(Kind::Bool) => text.parse::<bool>().map_or_else(|_| text.into(), Value::Bool),
                 _ => text.into(),
             })

@@ -80,7 +80,7 @@ fn a_storm_that_could_not_be_judged_is_refused_where_it_stands() {
         ("storm: [20%]\n", "c.yaml:3:8: storm is not a map"),
         ("storm: { share: 20 }\n", "c.yaml:3:17: \"20\" cannot be storm.share"),
         ("storm: { share: 101% }\n", "c.yaml:3:17: \"101%\" cannot be storm.share"),
-        ("storm: { share: ~ }\n", "c.yaml:3:17: \"~\" cannot be storm.share"),
+        ("storm: { share: ~ }\n", "c.yaml:3:17: storm.share has no value"),
         ("storm: { per: ~ }\n", "c.yaml:3:15: storm.per cannot be read"),
         ("storm: { per: {rack: 1} }\n", "c.yaml:3:15: storm.per cannot be read"),
         ("storm: { window: 5s }\n", "c.yaml:3:18: storm.window is too short: 5s: nodes behind one"),

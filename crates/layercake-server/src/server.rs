@@ -275,12 +275,7 @@ impl App {
             tracing::info!("no cluster file yet: apply one with `layercake apply`");
             return Ok(());
         };
-        let cluster = self.read_cluster(&kept).map_err(|wrong| {
-            let errors = wrong.iter().map(ToString::to_string).collect();
-            let detail = "it was good when it was applied; give a good one with --cluster";
-            let problem = Problem::bad_request("the cluster file is bad now", detail);
-            ServerError::Refused(problem.with_errors(errors).into())
-        })?;
+        let cluster = self.standing_cluster(&kept)?;
         self.run(&cluster).await?;
         self.compare(&cluster);
         *self.file.write().unwrap_or_else(PoisonError::into_inner) =
@@ -343,13 +338,17 @@ impl App {
         let declared = Declared::read(&self.config.modules).map_err(refused)?;
         let not_read = |error: StoreError| Problem::internal("cannot read what is kept", &error);
         if let Some(kept) = self.kept_cluster().await.map_err(not_read)? {
-            self.read_cluster_with(&declared, &kept).map_err(|wrong| {
+            let (_, before) = self.read_cluster_with(&self.declared(), &kept);
+            let (_, mut wrong) = self.read_cluster_with(&declared, &kept);
+            // What was wrong already is no matter of the modules.
+            wrong.retain(|mistake| !before.contains(mistake));
+            if !wrong.is_empty() {
                 let errors = counted(wrong.len(), "error");
                 let detail = format!(
                     "the cluster file in use does not fit these modules ({errors}), nothing was changed"
                 );
-                unprocessable("modules rejected", &detail, &wrong)
-            })?;
+                return Err(unprocessable("modules rejected", &detail, &wrong));
+            }
         }
         let declared = Arc::new(declared);
         if let Some(parent) = self.parent.get() {
@@ -464,14 +463,30 @@ impl App {
     }
 
     fn read_cluster(&self, kept: &Kept) -> Result<Cluster, Vec<Diagnostic>> {
-        self.read_cluster_with(&self.declared(), kept)
+        let (cluster, wrong) = self.read_cluster_with(&self.declared(), kept);
+        cluster.filter(|_| wrong.is_empty()).ok_or(wrong)
     }
 
-    pub(crate) fn read_cluster_with(
+    /// The cluster file that counts. It was good when it was applied: what is wrong with it by a rule that
+    /// came later, or since an image is gone, is said, and costs nobody else the server.
+    fn standing_cluster(&self, kept: &Kept) -> Result<Cluster, ServerError> {
+        let (cluster, wrong) = self.read_cluster_with(&self.declared(), kept);
+        for mistake in &wrong {
+            tracing::warn!(%mistake, "the cluster file that counts would be refused now");
+        }
+        cluster.ok_or_else(|| {
+            let errors = wrong.iter().map(ToString::to_string).collect();
+            let detail = "it was good when it was applied; give a good one with --cluster";
+            let problem = Problem::bad_request("the cluster file is bad now", detail);
+            ServerError::Refused(problem.with_errors(errors).into())
+        })
+    }
+
+    fn read_cluster_with(
         &self,
         declared: &Declared,
         kept: &Kept,
-    ) -> Result<Cluster, Vec<Diagnostic>> {
+    ) -> (Option<Cluster>, Vec<Diagnostic>) {
         let makes_up = self.world.makes_up_images();
         let images = crate::images::Lookup { store: &self.images, makes_up };
         // Their times do not matter here, their names do.
@@ -479,7 +494,7 @@ impl App {
         let steps: Vec<&str> = steps.iter().map(|mutation| mutation.name.as_ref()).collect();
         let registry = &declared.registry;
         let context = layercake_config::Context { registry, images: &images, steps: &steps };
-        layercake_config::parse(&kept.name, &kept.text, &context)
+        layercake_config::read(&kept.name, &kept.text, &context)
     }
 
     /// The cluster file that was applied last.

@@ -269,7 +269,7 @@ fn exec(cfg: &Document, found: &mut Vec<Refusal>) -> Option<ExecConfig> {
     let address = "power.exec.command";
     let Some(command) = read::<PathBuf>(cfg, address, found) else {
         if cfg.get(address).is_none() {
-            let why = "it is missing: the driver exec switches a machine with a program";
+            let why = "the driver exec needs the program that switches a machine";
             found.push(
                 Refusal::new(address, why).hint("add power.exec.command: /path/of/the/program"),
             );
@@ -362,7 +362,7 @@ mod tests {
     fn what_the_driver_could_not_use_is_refused_by_its_address() {
         for (power, place, why) in [
             (json!({"driver": "ipmi"}), "driver", "use qemu or exec"),
-            (json!({"driver": "exec"}), "exec.command", "it is missing"),
+            (json!({"driver": "exec"}), "exec.command", "needs the program"),
             (json!({"driver": "exec", "exec": {"command": "power"}}), "exec.command", "absolute"),
             (json!({"driver": "qemu", "qemu": {"memory": 3}}), "qemu.memory", "256"),
             (
