@@ -290,6 +290,8 @@ impl Engine {
             None => node.state,
         };
         let kind = node.kind;
+        // A step that is under way ends in spite of a hold; none begins after it.
+        let is_last = node.marks().hold.is_some() && under_way.is_some();
         let path = self.path(at, from);
         let mut begins = begins.unwrap_or(now).max(now);
         let mut way = Vec::with_capacity(path.len() + 1);
@@ -300,6 +302,9 @@ impl Engine {
         for id in path {
             begins = way.last().and_then(|step: &Expected| step.done).unwrap_or(begins);
             way.push(self.expected(id, kind, begins));
+        }
+        if is_last {
+            way.iter_mut().skip(1).for_each(|step| (step.begins, step.done) = (None, None));
         }
         if under_way.is_none() {
             if let Some(first) = way.first_mut() {
@@ -401,7 +406,9 @@ impl fmt::Display for Explanation {
             writeln!(f, "  {mutation} failed{}: {reason}; {again}", Failed(*failures))?;
         }
         for (kind, mark) in self.marks.iter().filter(|(kind, _)| !self.stands_for(*kind)) {
-            writeln!(f, "  {kind} by {mark}")?;
+            let is_last = kind == MarkKind::Hold && matches!(self.status, Status::Running { .. });
+            let more = if is_last { ": nothing more is done until it is released" } else { "" };
+            writeln!(f, "  {kind} by {mark}{more}")?;
         }
         if !self.stale.is_empty() && !matches!(self.status, Status::Stale { .. }) {
             writeln!(f, "  known from before the restart only: {}", joined(&self.stale, ", "))?;

@@ -60,6 +60,23 @@ fn a_hold_says_who_why_and_until_when_and_ends_by_itself() {
 }
 
 #[test]
+fn a_hold_lets_the_step_under_way_end_and_says_that_nothing_follows() {
+    let mut bench = off("n1");
+    let out = bench.configure("n1", running());
+    assert_eq!(dispatched(&bench.set, &out), ["n1 power.on"]);
+    bench.command(hold("n1", terms("a new DIMM", None)));
+    let explained = bench.explain("n1");
+    let text = explained.to_string();
+    assert!(text.contains("power.on is under way"), "{text}");
+    let more = "held by operator (a new DIMM): nothing more is done until it is released";
+    assert!(text.contains(more), "{text}");
+    let ends: Vec<bool> = explained.next.iter().map(|step| step.done.is_some()).collect();
+    assert!(ends.len() > 1 && ends[0] && !ends[1..].contains(&true), "{text}");
+    let out = bench.discover("n1", &[("phys_state", "ON")]);
+    assert_eq!(dispatched(&bench.set, &out), Vec::<String>::new());
+}
+
+#[test]
 fn the_later_word_counts_and_the_earlier_time_is_void() {
     let mut bench = off("n1");
     let soon = bench.now.plus(MINUTE);

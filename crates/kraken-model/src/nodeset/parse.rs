@@ -2,6 +2,7 @@
 
 use super::{MAX_DIGITS, MAX_NODES, MAX_TEXT_BYTES, NodeLookup, NodeSet, NodeSetError};
 use super::{NamesOnly, NodeSetErrorKind};
+use crate::node::NodeIdError;
 use crate::{NodeId, Side, nearest};
 use std::cell::RefCell;
 
@@ -274,6 +275,11 @@ impl<'a> Reader<'a> {
         missing: &mut Missing,
     ) -> Result<(), NodeSetError> {
         let (start, before) = (self.at, nodes.len());
+        let key = &self.rest()[..self.rest().find(|c| !is_word(c)).unwrap_or_default()];
+        if self.rest()[key.len()..].starts_with("!=") {
+            let hint = format!("write *!{key}=VALUE for the nodes with another value or none");
+            return Err(self.error_at(start, format!("'!=' is no operator: {hint}")));
+        }
         self.names(nodes)?;
         let absent = nodes[before..].iter().filter(|node| !cluster.contains(node));
         let is_first = missing.nodes.is_empty();
@@ -333,7 +339,12 @@ impl<'a> Reader<'a> {
         match parts.split_first() {
             None => {
                 let node = NodeId::new(name);
-                names.push(node.map_err(|error| self.error_at(start, error.to_string()))?);
+                let refused = |error: NodeIdError| {
+                    let lower = name.to_ascii_lowercase();
+                    let meant = NodeId::new(&lower).map(|node| format!("; did you mean {node}?"));
+                    self.error_at(start, format!("{error}{}", meant.unwrap_or_default()))
+                };
+                names.push(node.map_err(refused)?);
             }
             Some((Part::Literal(text), rest)) => {
                 name.push_str(text);

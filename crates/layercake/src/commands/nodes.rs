@@ -4,6 +4,7 @@ use super::{Failure, typed};
 use crate::args::{Output, PowerAction, Terms};
 use crate::client::{Client, path};
 use crate::show::{self, Column};
+use kraken_model::counted;
 use layercake_server::api::{Commanded, Explained, NodeView};
 use serde_json::{Value, json};
 use std::io::{IsTerminal, Write};
@@ -225,8 +226,10 @@ pub(crate) async fn reboot(
             client.get(&path("/v1/nodes", &[("nodes", Some(typed(nodes)?))])).await?;
         let how = if hard { "cut the power of" } else { "restart" };
         let count = meant.len();
-        let what = if count == 1 { "node" } else { "nodes" };
-        confirm(&format!("{how} {count} {what} ({nodes})?"))?;
+        // Of none the server says what is wrong.
+        if count > 0 {
+            confirm(&format!("{how} {} ({nodes})?", counted(count, "node")))?;
+        }
     }
     let body = json!({
         "command": "restart", "nodes": nodes, "why": why, "until": until, "hard": hard,
