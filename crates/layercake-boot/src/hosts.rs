@@ -186,6 +186,8 @@ pub enum BootPlan {
     /// hears nothing, which has it ask again, and [`BootEvent::FirmwareAsks`](crate::BootEvent::FirmwareAsks) is told.
     /// Whatever else asks gets its address.
     Found,
+    /// It will be expected in a moment, and firmware that asks before hears nothing, as above.
+    Soon,
 }
 
 /// A known machine.
@@ -207,6 +209,8 @@ pub struct Host {
     pub domain: Option<Arc<str>>,
     /// The architecture that its firmware must have; any if none.
     pub arch: Option<Arch>,
+    /// Its other interfaces, by name: it does not boot from these.
+    pub others: Vec<(Arc<str>, MacAddr)>,
     /// The host name it is told; the node's name as a rule.
     pub hostname: Arc<str>,
     /// How long a lease holds, in seconds; at least 60.
@@ -350,6 +354,8 @@ pub enum HostsError {
 pub struct Hosts {
     hosts: Vec<Arc<Host>>,
     by_mac: HashMap<MacAddr, usize>,
+    /// The host and the place in [`Host::others`]; of two hosts, the one that came first.
+    by_other: HashMap<MacAddr, (usize, usize)>,
     by_address: HashMap<Ipv4Addr, usize>,
     by_node: HashMap<Arc<str>, usize>,
 }
@@ -376,6 +382,9 @@ impl Hosts {
                     });
                 }
             }
+            for (other, (_, mac)) in host.others.iter().enumerate() {
+                table.by_other.entry(*mac).or_insert((at, other));
+            }
             table.hosts.push(host);
         }
         Ok(table)
@@ -384,6 +393,13 @@ impl Hosts {
     /// The host with this interface.
     pub fn by_mac(&self, mac: MacAddr) -> Option<&Arc<Host>> {
         self.by_mac.get(&mac).map(|&at| &self.hosts[at])
+    }
+
+    /// The host that has this interface and does not boot from it, with the interface's name.
+    pub fn by_other_mac(&self, mac: MacAddr) -> Option<(&Arc<Host>, &str)> {
+        let &(at, other) = self.by_other.get(&mac)?;
+        let host = &self.hosts[at];
+        host.others.get(other).map(|(name, _)| (host, &**name))
     }
 
     /// The host that is given this address.
@@ -417,6 +433,7 @@ pub(crate) mod tests {
             dns: vec![Ipv4Addr::new(10, 77, 0, 1)],
             domain: Some("lab.example".into()),
             arch: None,
+            others: vec![("data".into(), MacAddr([0x52, 0x54, 0, 0, 1, number]))],
             hostname: format!("n{number}").into(),
             lease_secs: 3600,
             plan,
@@ -444,6 +461,9 @@ pub(crate) mod tests {
         assert_eq!(&*table.by_address(Ipv4Addr::new(10, 77, 0, 11)).unwrap().node, "n11");
         assert_eq!(table.by_node("n12").unwrap().address, Ipv4Addr::new(10, 77, 0, 12));
         assert!(table.by_node("n13").is_none());
+        let (host, name) = table.by_other_mac(MacAddr([0x52, 0x54, 0, 0, 1, 12])).unwrap();
+        assert_eq!((&*host.node, name), ("n12", "data"));
+        assert!(table.by_other_mac(host.mac).is_none());
     }
 
     #[test]

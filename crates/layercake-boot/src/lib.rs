@@ -34,6 +34,7 @@
 //!   what failed until it succeeds (see [`script`]).
 
 pub mod arch;
+mod cfg;
 pub mod dhcp;
 pub mod events;
 pub mod firmwares;

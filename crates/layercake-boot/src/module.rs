@@ -2,30 +2,24 @@
 
 use crate::{
     Arch, BootEvent, BootFile, BootPlan, Host, Hosts, Seed as SeedArchive,
-    hosts::is_node_name,
+    cfg::{arch, host, interface},
     progress::{self, Progress},
 };
 use async_trait::async_trait;
 use kraken::{Context, Failure, Keeper, Module, Order, View};
-use kraken_model::{Change, Document, Millis, NodeId, Path, Value};
+use kraken_model::{Change, Document, Millis, NodeId, Path};
 use layercake_schema::{boot_state, phys_state, run_state};
 use layercake_seed::{
-    Cidr, ImageBase, JoinToken, KeyFingerprint, SEED_PATH, SEED_VERSION, Seed, SeedInterface,
-    SeedParent,
+    ImageBase, JoinToken, KeyFingerprint, SEED_PATH, SEED_VERSION, Seed, SeedParent,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OnceCell, mpsc, watch};
 
 /// Where in the store the boots are that are under way.
 const NAMESPACE: &str = "boot";
-
-/// How long an address is leased, in seconds. Addresses are fixed, so this only bounds how long a
-/// machine that left the cluster keeps its own.
-const LEASE_SECONDS: u32 = 3600;
 
 /// How long the token of a boot is good for whoever is about to begin that boot: it is valid for an hour.
 const TOKEN_GOOD_FOR: Duration = Duration::from_secs(1800);
@@ -89,8 +83,40 @@ impl Armed {
 struct Served {
     cfg: Document,
     boot_id: Option<String>,
-    is_found: bool,
+    unarmed: Unarmed,
     host: Option<Arc<Host>>,
+}
+
+/// What the firmware of a machine is told that is not expected to boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unarmed {
+    /// There is nothing to boot.
+    Idle,
+    /// Nothing yet: the machine was found running, and is expected as soon as its firmware asks.
+    Found,
+    /// Nothing yet: it is expected as soon as its power is seen. Firmware is quicker than some controllers, asks
+    /// a few times within a minute, and never again once it was told that there is nothing.
+    Soon,
+}
+
+impl Unarmed {
+    fn of(View { cfg, dsc, held, .. }: &View) -> Self {
+        let wanted = cfg.text(phys_state::PATH) == Some(phys_state::POWER_ON) && !held;
+        let runs = dsc.text(run_state::PATH) == Some(run_state::SYNC);
+        match (wanted, is_found(dsc)) {
+            (true, true) => Self::Found,
+            (true, false) if !runs => Self::Soon,
+            _ => Self::Idle,
+        }
+    }
+
+    fn plan(self) -> BootPlan {
+        match self {
+            Self::Idle => BootPlan::Idle,
+            Self::Found => BootPlan::Found,
+            Self::Soon => BootPlan::Soon,
+        }
+    }
 }
 
 /// Brings machines that have power into Layer 0.
@@ -183,7 +209,7 @@ impl BootModule {
             let mut boots = self.armed.lock().unwrap_or_else(PoisonError::into_inner);
             boots.insert(order.node.clone(), armed);
         }
-        self.publish([(order.node.clone(), Some((order.cfg.clone(), false)))]);
+        self.publish([(order.node.clone(), Some((order.cfg.clone(), Unarmed::Soon)))]);
         let state = Change::set(Path::known(boot_state::PATH), boot_state::WAIT);
         context.discover(&order.node, vec![state]).await;
         Ok(())
@@ -245,31 +271,30 @@ impl BootModule {
     }
 
     /// Gives the boot service the hosts that are different now. What cannot be served is left out
-    /// and said; the cluster file's own checks come before. With each cfg it is said whether its machine was
-    /// found running, and may boot if its firmware asks.
-    fn publish(&self, nodes: impl IntoIterator<Item = (NodeId, Option<(Document, bool)>)>) {
+    /// and said; the cluster file's own checks come before. With each cfg comes what its machine is told
+    /// while it is not expected.
+    fn publish(&self, nodes: impl IntoIterator<Item = (NodeId, Option<(Document, Unarmed)>)>) {
         let boots = self.armed.lock().unwrap_or_else(PoisonError::into_inner);
         let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
         let mut changed = false;
         for (node, cfg) in nodes {
-            let Some((cfg, is_found)) = cfg else {
+            let Some((cfg, unarmed)) = cfg else {
                 changed |= served.remove(&node).is_some();
                 continue;
             };
             let armed = boots.get(&node);
             let boot_id = armed.map(|armed| armed.boot_id.clone());
-            let is_same =
-                |s: &Served| s.cfg == cfg && s.boot_id == boot_id && s.is_found == is_found;
+            let is_same = |s: &Served| s.cfg == cfg && s.boot_id == boot_id && s.unarmed == unarmed;
             if served.get(&node).is_some_and(is_same) {
                 continue;
             }
-            let unarmed = if is_found { BootPlan::Found } else { BootPlan::Idle };
+            let is_found = unarmed == Unarmed::Found;
             let armed = armed.filter(|armed| !is_found || armed.is_recent());
-            let plan = armed.map_or(unarmed, |armed| self.plan(armed, &cfg));
+            let plan = armed.map_or_else(|| unarmed.plan(), |armed| self.plan(armed, &cfg));
             let host = host(&node, &cfg, plan, Arch::of_kernel(self.material.kernel.bytes()))
                 .inspect_err(|reason| tracing::warn!(%node, reason, "cannot be served"));
             let host = host.ok().flatten().map(Arc::new);
-            served.insert(node, Served { cfg, boot_id, is_found, host });
+            served.insert(node, Served { cfg, boot_id, unarmed, host });
             changed = true;
         }
         if !changed {
@@ -305,8 +330,8 @@ impl BootModule {
         for (node, view) in changed {
             let (cfg, dsc) = match view {
                 Some(view) => {
-                    let may_boot = may_boot_if_found(&view);
-                    (Some((view.cfg, may_boot)), view.dsc)
+                    let unarmed = Unarmed::of(&view);
+                    (Some((view.cfg, unarmed)), view.dsc)
                 }
                 None => (None, Document::new()),
             };
@@ -367,7 +392,7 @@ impl BootModule {
             BootEvent::FirmwareAsks { node, .. } => {
                 let Ok(node) = NodeId::new(&node) else { return };
                 // What ran there has ended: the machine is as good as one that was switched on from here.
-                if context.views().get(&node).is_some_and(|view| may_boot_if_found(&view)) {
+                if context.views().get(&node).is_some_and(|v| Unarmed::of(&v) == Unarmed::Found) {
                     let on = Change::set(Path::known(phys_state::PATH), phys_state::POWER_ON);
                     context.discover(&node, vec![on]).await;
                 }
@@ -460,12 +485,6 @@ impl Module for BootModule {
     }
 }
 
-/// Whether a machine was found running and would be expected to boot if nothing ran on it.
-fn may_boot_if_found(view: &View) -> bool {
-    let is_wanted = view.cfg.text(phys_state::PATH) == Some(phys_state::POWER_ON);
-    is_found(&view.dsc) && is_wanted && !view.held
-}
-
 fn is_found(dsc: &Document) -> bool {
     dsc.text(phys_state::PATH) == Some(phys_state::PHYS_FOUND)
 }
@@ -474,70 +493,4 @@ async fn discover(context: &Context, node: &NodeId, changes: Vec<Change>) {
     if !changes.is_empty() {
         context.discover(node, changes).await;
     }
-}
-
-/// The architecture that a node should have.
-fn arch(cfg: &Document) -> Option<Arch> {
-    cfg.text("arch").and_then(Arch::from_word)
-}
-
-/// A domain as DHCP and resolvers take it, without the dot of the root; nothing for what is none.
-fn domain(cfg: &Document, interface: &str) -> Option<String> {
-    let domain = cfg.text(&format!("net.{interface}.domain"))?;
-    let domain = domain.strip_suffix('.').unwrap_or(domain);
-    layercake_seed::is_host_name(domain).then(|| domain.to_owned())
-}
-
-/// What the seed says of one interface; nothing for one without address.
-fn interface(cfg: &Document, name: &str) -> Option<Result<SeedInterface, String>> {
-    let fact = |key: &str| cfg.get(&format!("net.{name}.{key}"));
-    let (mac, address) = (fact("mac")?.as_text()?, fact("address")?.as_text()?);
-    let wrong = |what: &str| format!("net.{name}.{what} cannot be used");
-    let made = || {
-        let address: Cidr = address.parse().map_err(|_| wrong("address"))?;
-        let gateway = fact("gateway").and_then(Value::as_text).map(str::parse::<IpAddr>);
-        Ok(SeedInterface {
-            mac: mac.parse().map_err(|_| wrong("mac"))?,
-            address,
-            gateway: gateway.transpose().map_err(|_| wrong("gateway"))?,
-            dns: servers(fact("dns")).map(IpAddr::V4).collect(),
-            domain: domain(cfg, name),
-            mtu: fact("mtu").and_then(Value::as_int).and_then(|mtu| u32::try_from(mtu).ok()),
-        })
-    };
-    Some(made())
-}
-
-fn servers(list: Option<&Value>) -> impl Iterator<Item = Ipv4Addr> {
-    let list = list.and_then(Value::as_list).unwrap_or_default();
-    list.iter().filter_map(|server| server.as_text()?.parse().ok())
-}
-
-/// The host that the boot service answers for a node; nothing for a node that does not boot here.
-fn host(
-    node: &NodeId,
-    cfg: &Document,
-    plan: BootPlan,
-    layer0: Option<Arch>,
-) -> Result<Option<Host>, String> {
-    let name = cfg.text("boot.interface").unwrap_or("boot");
-    let fact = |key: &str| cfg.get(&format!("net.{name}.{key}"));
-    let text = |key: &str| fact(key).and_then(Value::as_text);
-    let (Some(mac), Some(address)) = (text("mac"), text("address")) else { return Ok(None) };
-    let cidr: Cidr = address.parse().map_err(|_| format!("{address} is not an address"))?;
-    let IpAddr::V4(address) = cidr.ip() else { return Err("DHCP needs an IPv4 address".into()) };
-    debug_assert!(is_node_name(node.as_str()), "every node id is a node name");
-    Ok(Some(Host {
-        node: node.as_str().into(),
-        mac: mac.parse().map_err(|_| format!("{mac} is not a MAC address"))?,
-        address,
-        prefix: cidr.prefix(),
-        gateway: text("gateway").and_then(|gateway| gateway.parse().ok()),
-        dns: servers(fact("dns")).take(crate::hosts::MAX_DNS_SERVERS).collect(),
-        domain: domain(cfg, name).map(Into::into),
-        arch: arch(cfg).or(layer0),
-        hostname: node.as_str().into(),
-        lease_secs: LEASE_SECONDS,
-        plan,
-    }))
 }

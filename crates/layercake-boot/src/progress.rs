@@ -79,7 +79,7 @@ impl Progress {
         match self.nodes.get_mut(node) {
             Some(known) if known.is_served => {
                 known.is_served = false;
-                known.never_joined("lost its power")
+                known.never_joined("is without power since")
             }
             _ => Vec::new(),
         }
@@ -197,7 +197,7 @@ mod tests {
         assert_eq!(progress.lost_power(&node()), []);
         apply(&mut dsc, &progress.served(&node()));
         apply(&mut dsc, &progress.lost_power(&node()));
-        assert!(dsc.text(REASON).unwrap().contains("never joined, and lost its power"));
+        assert!(dsc.text(REASON).unwrap().contains("never joined, and is without power since"));
     }
 
     #[test]

@@ -34,8 +34,19 @@ impl Machine {
 
     /// Says a DISCOVER as this firmware does, and hears what file it is to boot; none if none.
     async fn discovers(&self, arch: u8) -> Option<String> {
+        let socket = self.says_discover(arch).await;
+        let heard = tokio::task::spawn_blocking(move || {
+            let mut offer = [0; 1500];
+            socket.recv(&mut offer).unwrap();
+            offer[108..236].iter().take_while(|b| **b != 0).map(|b| *b as char).collect::<String>()
+        });
+        Some(heard.await.unwrap()).filter(|file| !file.is_empty())
+    }
+
+    /// Says a DISCOVER, and gives the socket on which an answer may come.
+    async fn says_discover(&self, arch: u8) -> UdpSocket {
         let file = std::fs::File::open(format!("/run/netns/{}", self.0)).unwrap();
-        let asked = std::thread::spawn(move || {
+        let said = std::thread::spawn(move || {
             rustix::thread::move_into_link_name_space(file.as_fd(), None).unwrap();
             let socket = UdpSocket::bind("0.0.0.0:68").unwrap();
             socket.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -46,12 +57,9 @@ impl Machine {
             discover.extend_from_slice(&[53, 1, 1, 93, 2, 0, arch, 60, 9]);
             discover.extend_from_slice(b"PXEClient\xff");
             socket.send_to(&discover, "10.99.0.1:67").unwrap();
-            let mut offer = [0; 1500];
-            socket.recv(&mut offer).unwrap();
-            offer[108..236].iter().take_while(|b| **b != 0).map(|b| *b as char).collect::<String>()
+            socket
         });
-        let asked = tokio::task::spawn_blocking(|| asked.join().unwrap()).await.unwrap();
-        Some(asked).filter(|file| !file.is_empty())
+        tokio::task::spawn_blocking(|| said.join().unwrap()).await.unwrap()
     }
 
     /// Fetches a file of its boot: the status, and what was said.
@@ -153,6 +161,29 @@ fn a_machine_of_another_architecture_does_not_boot_and_explain_and_events_say_wh
         let why = "never joined, and asked the network for another boot: has Layer 0 no driver for its \
                    network card (PCI 8086:100e)";
         until(&dir, "explain?nodes=n1", why, |said| said.contains(why)).await;
+        server.shutdown().await;
+    });
+}
+
+#[test]
+fn firmware_that_is_quicker_than_its_power_controller_boots_all_the_same() {
+    in_namespace(|dir| async move {
+        let config = config(&dir);
+        std::fs::create_dir_all(&config.boot_programs).unwrap();
+        std::fs::write(config.boot_programs.join("snponly.efi"), "a program").unwrap();
+        write_power_script(&dir);
+        // The controller says that the machine is off, whatever it is told, until the file is there.
+        std::fs::create_dir(dir.join("n1.power")).unwrap();
+        let server = Server::start(config).await.unwrap();
+        assert_eq!(apply(&dir, "", &cluster(&dir, TWO)).await.0, 200);
+        let machine = Machine::plugged_in();
+        until_found(&dir, "phys_state", "POWER_OFF").await;
+        machine.says_discover(7).await;
+        let put_off = |said: &str| said.contains("\"dhcp_put_off\":1");
+        until(&dir, "status", "put off", put_off).await;
+        std::fs::remove_dir(dir.join("n1.power")).unwrap();
+        until_found(&dir, "boot_state", "WAIT").await;
+        assert_eq!(machine.discovers(7).await.as_deref(), Some("snponly.efi"));
         server.shutdown().await;
     });
 }

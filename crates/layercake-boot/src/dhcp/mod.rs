@@ -91,6 +91,16 @@ pub fn handle(
         Err(malformed) => return refused(malformed.to_string()),
     };
     let Some(host) = hosts.by_mac(request.mac) else {
+        if let Some((host, interface)) = hosts.by_other_mac(request.mac)
+            && request.is_of_firmware()
+        {
+            let reason = format!(
+                "its firmware asks on its interface {interface} ({}), and it boots from another \
+                 ({}): correct `boot.interface`, its cabling, or the order in its firmware",
+                request.mac, host.mac
+            );
+            return (None, vec![BootEvent::stuck(host, Service::Dhcp, reason)]);
+        }
         let unknown = BootEvent::UnknownMachine {
             mac: request.mac,
             facts: request.machine_facts(),
@@ -108,7 +118,7 @@ pub fn handle(
         return (None, vec![BootEvent::stuck(host, Service::Dhcp, reason)]);
     }
     let exchange = Exchange { host, config, request: &request, source: incoming.source };
-    if host.plan == BootPlan::Found && request.is_of_firmware() {
+    if matches!(host.plan, BootPlan::Found | BootPlan::Soon) && request.is_of_firmware() {
         let asks = BootEvent::FirmwareAsks { node: host.node.clone(), mac: host.mac };
         return (None, vec![asks]);
     }
@@ -213,7 +223,7 @@ impl Exchange<'_> {
             events.push(BootEvent::FirmwareSeen { node, mac, arch, is_ipxe });
         }
         let boot = match (kind, &self.host.plan) {
-            (ReplyKind::Nak, _) | (_, BootPlan::Idle | BootPlan::Found) => None,
+            (ReplyKind::Nak, _) | (_, BootPlan::Idle | BootPlan::Found | BootPlan::Soon) => None,
             (_, BootPlan::Armed { .. }) => self.boot_file(client, arch).unwrap_or_else(|reason| {
                 events.push(BootEvent::stuck(self.host, Service::Dhcp, reason));
                 None
@@ -335,6 +345,7 @@ pub fn fuzz_handle(data: &[u8]) {
         dns: Vec::new(),
         domain: None,
         arch: None,
+        others: Vec::new(),
         hostname: "n1".into(),
         lease_secs: 60,
         plan: BootPlan::Armed {

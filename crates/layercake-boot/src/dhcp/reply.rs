@@ -56,7 +56,11 @@ pub(super) fn encode(
         .set_flags(if relayed_nak { flags.set_broadcast() } else { flags })
         .set_giaddr(request.giaddr)
         .set_chaddr(&request.mac.0)
-        .set_ciaddr(if nak { Ipv4Addr::UNSPECIFIED } else { request.ciaddr });
+        .set_ciaddr(match kind {
+            // RFC 2131 section 4.3.1, table 3.
+            ReplyKind::Offer | ReplyKind::Nak => Ipv4Addr::UNSPECIFIED,
+            ReplyKind::Ack | ReplyKind::Inform => request.ciaddr,
+        });
     let mut options = DhcpOptions::new();
     options.insert(DhcpOption::ServerIdentifier(config.identifier(request)));
     options.insert(DhcpOption::MessageType(match kind {

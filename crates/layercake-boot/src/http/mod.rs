@@ -120,6 +120,8 @@ async fn boot_program(
     let content = if file.ends_with(".efi") { EFI } else { OCTETS };
     match boot.program_for(peer, &file) {
         Ok(program) => boot.respond(&method, &headers, content, program, None),
+        // Newer builds of iPXE look for a file beside themselves that need not be there.
+        Err(_) if crate::tftp::OPTIONAL.contains(&&*file) => StatusCode::NOT_FOUND.into_response(),
         Err(refusal) => boot.refuse(peer, refusal),
     }
 }

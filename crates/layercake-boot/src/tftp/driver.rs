@@ -137,10 +137,9 @@ impl Server {
                 let Refusal { code, reason, event } = refusal;
                 // The reply may be lost or unwanted; the client asks again or goes away.
                 let _ = self.socket.send_to(&packet::error(code, &reason), peer).await;
-                let source = IpAddr::V4(*peer.ip());
-                let (service, node) = (Service::Tftp, None);
-                let refused = || BootEvent::Refused { service, node, source, reason };
-                self.reporter.report(Instant::now(), event.unwrap_or_else(refused));
+                if let Some(event) = event {
+                    self.reporter.report(Instant::now(), event);
+                }
             }
         }
     }
@@ -150,22 +149,24 @@ impl Server {
         bytes: &[u8],
         peer: SocketAddrV4,
     ) -> Result<(ReadRequest, Served), Refusal> {
-        let request =
-            ReadRequest::parse(bytes).map_err(|e| Refusal::new(e.code(), e.to_string()))?;
+        let refuse = |code, reason| Refusal::new(*peer.ip(), code, reason);
+        let request = ReadRequest::parse(bytes).map_err(|e| refuse(e.code(), e.to_string()))?;
         let path = normalize(&request.filename)
-            .map_err(|e| Refusal::new(ErrorCode::AccessViolation, e.to_string()))?;
+            .map_err(|e| refuse(ErrorCode::AccessViolation, e.to_string()))?;
         self.supersede(peer);
         if !self.has_room_for(*peer.ip()) {
-            return Err(Refusal::new(
-                ErrorCode::Full,
-                "too many transfers at a time; try again".into(),
-            ));
+            let reason = "too many transfers at a time; try again";
+            return Err(refuse(ErrorCode::Full, reason.to_owned()));
         }
         let served = self.files.lookup(*peer.ip(), &path).map_err(|not| match not {
-            NotServed::NotFound(reason) => Refusal::new(ErrorCode::NotFound, reason),
-            NotServed::Denied(reason) => Refusal::new(ErrorCode::AccessViolation, reason),
+            NotServed::NotFound(reason) => refuse(ErrorCode::NotFound, reason),
+            NotServed::Denied(reason) => refuse(ErrorCode::AccessViolation, reason),
             NotServed::Stuck(reason, event) => {
                 Refusal { code: ErrorCode::AccessViolation, reason, event: Some(event) }
+            }
+            NotServed::Optional => {
+                let reason = not.to_string();
+                Refusal { code: ErrorCode::NotFound, reason, event: None }
             }
         })?;
         Ok((request, served))
@@ -205,13 +206,15 @@ impl Server {
 struct Refusal {
     code: ErrorCode,
     reason: String,
-    /// What is told of it, where that is more than the reason.
+    /// What is told of it, if anything is.
     event: Option<BootEvent>,
 }
 
 impl Refusal {
-    fn new(code: ErrorCode, reason: String) -> Self {
-        Self { code, reason, event: None }
+    fn new(client: Ipv4Addr, code: ErrorCode, reason: String) -> Self {
+        let (service, source) = (Service::Tftp, IpAddr::V4(client));
+        let event = BootEvent::Refused { service, node: None, source, reason: reason.clone() };
+        Self { code, reason, event: Some(event) }
     }
 }
 

@@ -38,7 +38,13 @@ pub enum NotServed {
     /// It cannot boot: the event says why.
     #[error("{0}")]
     Stuck(String, BootEvent),
+    /// It asked for what need not be there.
+    #[error("no such file")]
+    Optional,
 }
+
+/// What newer builds of iPXE look for beside themselves, for sites that want to add to their start.
+pub(crate) const OPTIONAL: &[&str] = &["autoexec.ipxe"];
 
 /// Where files come from. Asked once per transfer; never with a path that is not normalized.
 pub trait Files: Send + Sync {
@@ -83,6 +89,9 @@ impl Files for BootFiles {
 
 impl BootFiles {
     fn script(&self, host: &Host, path: &str) -> Result<(Bytes, Option<BootEvent>), NotServed> {
+        if OPTIONAL.contains(&path) {
+            return Err(NotServed::Optional);
+        }
         let Some(node) = path.strip_prefix("boot/").and_then(|p| p.strip_suffix(".ipxe")) else {
             return Err(NotServed::NotFound(format!(
                 "{} asked for {path}: no such file",

@@ -12,6 +12,7 @@ mod path;
 mod tests;
 mod transfer;
 
+pub(crate) use files::OPTIONAL;
 pub use files::{BootFiles, Files, NotServed, Served, script_path};
 pub use packet::{
     ErrorCode, MAX_REQUEST_BYTES, PeerPacket, ReadRequest, RequestError, RequestOption,

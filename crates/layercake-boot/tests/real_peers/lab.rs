@@ -252,6 +252,7 @@ pub(crate) fn node(plan: BootPlan) -> Host {
         dns: vec![SERVER],
         domain: Some("lab.example".into()),
         arch: Some(layercake_boot::Arch::X86_64),
+        others: Vec::new(),
         hostname: "n11".into(),
         lease_secs: 3600,
         plan,

@@ -160,6 +160,10 @@ fn what_a_machine_may_not_have_is_refused_with_the_reason() {
             assert_eq!(refused(&lab, request).await, (code, message.to_owned()));
         }
         server.counted(|c| c.tftp_refused == 8).await;
+        // Newer builds of iPXE ask for it, and need not be told of.
+        let optional = refused(&lab, b"\0\x01autoexec.ipxe\0octet\0").await;
+        assert_eq!(optional, (1, "no such file".to_owned()));
+        assert_eq!(server.handle.counters().tftp_refused, 8);
         server.event(|e| matches!(e, BootEvent::Refused { .. })).await;
         server.change_hosts([node(BootPlan::Idle)]);
         let idle = refused(&lab, b"\0\x01boot/n11.ipxe\0octet\0").await;

@@ -178,3 +178,48 @@ fn the_name_of_the_boot_file_ends_with_nul_for_firmware_that_reads_it_as_c_does(
     assert!(bytes.windows(option.len()).any(|window| window == option));
     assert_eq!(&bytes[108..122], b"undionly.kpxe\0", "the field of BOOTP has it too");
 }
+
+#[test]
+fn firmware_that_asks_on_another_interface_of_a_node_is_told_of_and_a_system_is_unknown() {
+    let ask = |options| {
+        let mut discover = message(Type::Discover, options);
+        discover.set_chaddr(&[0x52, 0x54, 0, 0, 1, 11]);
+        send(&discover)
+    };
+    let (reply, events) = ask(pxe(7));
+    assert!(reply.is_none());
+    let [BootEvent::Refused { node: Some(node), reason, .. }] = &events[..] else {
+        panic!("{events:?}")
+    };
+    assert_eq!(
+        (&**node, &**reason),
+        (
+            "n11",
+            "its firmware asks on its interface data (52:54:00:00:01:0b), and it boots from another \
+             (52:54:00:00:00:0b): correct `boot.interface`, its cabling, or the order in its firmware"
+        )
+    );
+    let (_, events) = ask(Vec::new());
+    assert!(matches!(&events[..], [BootEvent::UnknownMachine { .. }]), "{events:?}");
+}
+
+#[test]
+fn firmware_that_is_quicker_than_its_power_controller_hears_nothing_and_asks_again() {
+    let ask = |plan, options| {
+        let bytes = message(Type::Discover, options).to_vec().unwrap();
+        let source = SocketAddrV4::new(NONE, CLIENT_PORT);
+        let incoming = Incoming { iface: &"br0".into(), source, bytes: &bytes };
+        handle(&table([host(11, plan)]), &config(), &incoming)
+    };
+    let (reply, events) = ask(BootPlan::Soon, pxe(7));
+    assert!(reply.is_none() && matches!(&events[..], [BootEvent::FirmwareAsks { .. }]));
+    assert!(ask(BootPlan::Soon, Vec::new()).0.is_some(), "a system gets its address");
+    assert!(ask(BootPlan::Idle, pxe(7)).0.is_some(), "there is nothing to wait for");
+}
+
+#[test]
+fn an_offer_says_no_address_of_the_client_itself() {
+    let mut discover = message(Type::Discover, []);
+    discover.set_ciaddr(OTHER);
+    assert_eq!(answered(&discover).1.ciaddr(), NONE);
+}
