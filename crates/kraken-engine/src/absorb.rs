@@ -155,6 +155,7 @@ impl Engine {
             self.note(Some(id), What::Restored { stale }, None, out);
         }
         self.await_node(at);
+        self.recall_tried(at);
         self.reconsider(at, out);
     }
 
@@ -193,6 +194,9 @@ impl Engine {
             self.watch_loss(at, before);
             // Before the node is looked at: it may be the one that makes it a storm.
             self.judge_storm(out);
+        }
+        if state.is_some() {
+            self.judge_seen(at, out);
         }
         if sifted.is_adopted && self.nodes.get(at).is_some_and(|node| node.stale == 0) {
             self.note(Some(&id), What::Adopted, None, out);

@@ -27,12 +27,14 @@ impl Engine {
     ) -> Millis {
         let declared = self.set.mutation(mutation);
         let (began, deadline) = (self.now, self.now.plus(declared.timeout));
+        let is_recovery = self.nodes.get(at).is_some_and(|node| self.is_recovery(node, mutation));
         let Some(node) = self.nodes.get_mut(at) else { return deadline };
         node.attempts = node.attempts.wrapping_add(1);
         let attempt = node.attempts;
         let outdated = Outdated::No;
+        let answered = false;
         let running =
-            Running { mutation, attempt, began, deadline, answered: false, outdated, gates };
+            Running { mutation, attempt, began, deadline, answered, outdated, is_recovery, gates };
         node.running = Some(Box::new(running));
         self.in_flight += 1;
         self.counters.dispatched += 1;
@@ -66,7 +68,7 @@ impl Engine {
         let (id, kind) = (node.id.clone(), node.kind);
         let took = self.now.since(running.began);
         let declared = Arc::clone(self.set.mutation(running.mutation));
-        let (mutation, at) = (running.mutation, self.now);
+        let (mutation, number, at) = (running.mutation, at, self.now);
         let repeats = node.last.filter(|last| last.did_not_last(mutation, at, &declared.retry));
         let repeats = repeats.map_or(0, |last| last.repeats.saturating_add(1));
         node.last = Some(LastDone { mutation, at, repeats });
@@ -77,6 +79,9 @@ impl Engine {
             took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         };
         self.note(Some(&id), what, None, out);
+        if running.is_recovery {
+            self.recovered(number, out);
+        }
     }
 
     /// It is to be dropped.

@@ -195,8 +195,9 @@ impl Engine {
         let Some(at) = self.known(id) else { return };
         let Some(node) = self.nodes.get_mut(at) else { return };
         let rests = node.last.take().is_some() && matches!(node.standing, Standing::Resting(_));
-        if node.troubles.take().is_some() || rests {
-            node.policy = PolicyId::NONE;
+        let is_forgotten = node.troubles.take().is_some() || rests;
+        node.policy = PolicyId::NONE;
+        if self.grant_recovery(at, out) || is_forgotten {
             self.note_by(Some(id), What::Retried, by, None, out);
             self.reconsider(at, out);
         }

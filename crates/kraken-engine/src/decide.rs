@@ -203,6 +203,9 @@ impl Engine {
                 let standing = Standing::Settling(id);
                 return Some(Decision { standing, again_at: Some(until) });
             }
+            if self.unrecovered(node, id).is_some() {
+                return Some(Decision::wait(Standing::Unheard(id)));
+            }
         }
         let again_at = node.trouble(id).and_then(|t| t.retry_at).filter(|at| *at > self.now);
         if again_at.is_some() {
@@ -269,6 +272,7 @@ impl Engine {
                 What::Quarantined { reason: self.reason_of_quarantine(node).into() }
             }
             Standing::FoundRunning => What::FoundRunning,
+            Standing::Unheard(id) => What::Unheard { reason: self.reason_unheard(node, id).into() },
             Standing::NoWay | Standing::TooLarge => {
                 let missing: Vec<String> =
                     self.missing(node).iter().map(ToString::to_string).collect();

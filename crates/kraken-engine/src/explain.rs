@@ -35,6 +35,9 @@ pub struct Explanation {
     pub stops: Option<String>,
     /// What failed on this node.
     pub failures: Vec<FailureView>,
+    /// What was seen of it besides that is out of the ordinary, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// What is known from before a restart only.
     pub stale: Vec<Path>,
     /// What operators say of it; a freeze of everything too, unless it is frozen itself.
@@ -108,6 +111,7 @@ impl Engine {
                     retry_at: trouble.retry_at,
                 })
                 .collect(),
+            notes: self.notes_on(node),
             stale: self.stale_paths(at),
             marks: self.marks_on(node),
         })
@@ -160,6 +164,9 @@ impl Engine {
                 lost_at: node.lost_at?,
                 with: self.lost_with(node),
             },
+            Standing::Unheard(id) => {
+                Status::Unheard { mutation: self.name(id), silence: self.unheard(node, id)? }
+            }
             Standing::BackOff(id) => {
                 let trouble = node.trouble(id)?;
                 Status::BackOff {
@@ -404,6 +411,9 @@ impl fmt::Display for Explanation {
                 None => "given up".to_owned(),
             };
             writeln!(f, "  {mutation} failed{}: {reason}; {again}", Failed(*failures))?;
+        }
+        for note in &self.notes {
+            writeln!(f, "  {note}")?;
         }
         for (kind, mark) in self.marks.iter().filter(|(kind, _)| !self.stands_for(*kind)) {
             let is_last = kind == MarkKind::Hold && matches!(self.status, Status::Running { .. });

@@ -61,10 +61,10 @@ impl Engine {
         let Some(node) = self.nodes.get_mut(at) else { return };
         let Storm { variable, per, .. } = &self.settings.storm;
         let unknown = self.set.variable(variable.as_str()).map(|variable| &variable.values[0]);
-        let wanted = node.cfg.text(variable.as_str());
+        let wanted = node.configured().text(variable.as_str());
         let is_watched = wanted.is_some() && wanted != unknown.map(AsRef::as_ref);
         let before = node.domains;
-        let after = self.domains.of(&node.cfg, per, before);
+        let after = self.domains.of(node.configured(), per, before);
         if (before, node.is_watched) == (after, is_watched) {
             return;
         }

@@ -217,6 +217,11 @@ pub enum What {
         /// What stands in the way.
         reason: Arc<str>,
     },
+    /// The node is not heard, and is not recovered, or not again, unless a person says so.
+    Unheard {
+        /// Why.
+        reason: Arc<str>,
+    },
     /// So many nodes lost what they had at once that everything disruptive is held, there or everywhere.
     StormHold {
         /// How many have lost it.
@@ -246,7 +251,7 @@ pub enum What {
 
 impl What {
     /// The names that [`What::name`] gives.
-    pub const NAMES: [&str; 38] = [
+    pub const NAMES: [&str; 39] = [
         "configured",
         "removed",
         "discovered",
@@ -282,6 +287,7 @@ impl What {
         "taken_over",
         "quarantined",
         "no_way",
+        "unheard",
         "storm_hold",
         "storm_over",
         "storm_guard",
@@ -343,6 +349,7 @@ impl What {
             Self::TakenOver => "taken_over",
             Self::Quarantined { .. } => "quarantined",
             Self::NoWay { .. } => "no_way",
+            Self::Unheard { .. } => "unheard",
             Self::StormHold { .. } => "storm_hold",
             Self::StormOver { .. } => "storm_over",
             Self::StormGuard { .. } => "storm_guard",
@@ -419,6 +426,7 @@ mod tests {
             json!({"what": "taken_over"}),
             json!({"what": "quarantined", "reason": ""}),
             json!({"what": "no_way", "reason": ""}),
+            json!({"what": "unheard", "reason": ""}),
             json!({"what": "storm_hold", "lost": 1, "nodes": 2}),
             json!({"what": "storm_over", "lost": 1, "nodes": 2,
                    "domain": {"per": "location.rack", "value": "r2"}}),

@@ -16,6 +16,8 @@
 //! - Nothing disruptive is dispatched for a node that is held, frozen, not freshly known, or one of
 //!   too many that were lost at once, in the cluster or in one [`Domain`] ([`Storm`]); nor for any node while all are frozen. Holds,
 //!   freezes and uses say who, why and until when ([`Mark`]), and end by themselves when told so.
+//! - A node that falls silent is recovered as its policy says, and not again and again: after that a person
+//!   has to say so ([`Silence`]).
 //! - What fails is tried again ever more seldom, then given up; then another way is taken, and when
 //!   there is none the node is quarantined with the reason, and the others do not wait for it.
 //! - Why nothing happens is data ([`Explanation`]).
@@ -41,8 +43,10 @@ mod journal;
 mod marks;
 mod modules;
 mod node;
+mod notes;
 mod outlook;
 mod output;
+mod recovery;
 mod restart;
 mod settings;
 mod status;
@@ -63,5 +67,6 @@ pub use journal::{Cause, Entry, What};
 pub use marks::{InUse, Mark, MarkKind, Marks, Terms};
 pub use outlook::{LimitWait, NodePlan, Outlook, Plan, PlanSummary, PlannedStep};
 pub use output::{Order, Output};
+pub use recovery::{Silence, SilencePolicy, UnheardView, Unrecovered};
 pub use settings::{Availability, Group, Limit, Role, Scope, Settings, Share, Storm};
 pub use status::{Status, Unavailable, Want};

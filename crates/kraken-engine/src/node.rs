@@ -5,6 +5,7 @@ use crate::backoff::Trouble;
 use crate::domains::DomainSet;
 use crate::experience::KindId;
 use crate::gates::Place;
+use crate::recovery::Recoveries;
 use crate::timers::Alarm;
 use kraken_model::{Document, Millis, NodeId};
 use kraken_plan::{Facts, Goal, MutationId, PolicyId, State};
@@ -56,6 +57,8 @@ pub(crate) struct Node {
     pub(crate) lost_at: Option<Millis>,
     /// Until when it may still be heard, while its machine counts as found running.
     pub(crate) awaited_until: Option<Millis>,
+    /// How often it was recovered, if it ever was.
+    pub(crate) recoveries: Option<Box<Recoveries>>,
     /// An operator let it pass the storm hold.
     pub(crate) passes_storm: bool,
     /// What operators say of it.
@@ -74,6 +77,8 @@ pub(crate) struct Running {
     pub(crate) answered: bool,
     /// Whether it was begun for a cfg that counts no more.
     pub(crate) outdated: Outdated,
+    /// Whether it ends what may run on a node that is not heard.
+    pub(crate) is_recovery: bool,
     /// The places it takes at limits.
     pub(crate) gates: Box<[u32]>,
 }
@@ -135,6 +140,7 @@ pub(crate) enum Standing {
     Resting(MutationId),
     Storm(MutationId),
     Settling(MutationId),
+    Unheard(MutationId),
     BackOff(MutationId),
     Queued(MutationId),
     NoWay,
@@ -149,7 +155,7 @@ pub(crate) enum Standing {
 pub(crate) const STANDINGS: usize = NAMES.len();
 
 /// Their names, in the order of [`Standing::kind`].
-pub(crate) const NAMES: [&str; 22] = [
+pub(crate) const NAMES: [&str; 23] = [
     "loading",
     "converged",
     "running",
@@ -172,6 +178,7 @@ pub(crate) const NAMES: [&str; 22] = [
     "awaited",
     "found_running",
     "left_running",
+    "unheard",
 ];
 
 impl Standing {
@@ -200,6 +207,7 @@ impl Standing {
             Self::Awaited => 19,
             Self::FoundRunning => 20,
             Self::LeftRunning => 21,
+            Self::Unheard(_) => 22,
         }
     }
 
@@ -227,6 +235,7 @@ impl Standing {
             Self::Resting(_) => Self::Resting,
             Self::Storm(_) => Self::Storm,
             Self::Settling(_) => Self::Settling,
+            Self::Unheard(_) => Self::Unheard,
             Self::BackOff(_) => Self::BackOff,
             Self::Queued(_) => Self::Queued,
             Self::Loading
@@ -261,6 +270,7 @@ impl Standing {
             | Self::Resting(id)
             | Self::Storm(id)
             | Self::Settling(id)
+            | Self::Unheard(id)
             | Self::BackOff(id)
             | Self::Queued(id) => Some(id),
             _ => None,
@@ -308,6 +318,7 @@ impl Node {
             is_watched: false,
             lost_at: None,
             awaited_until: None,
+            recoveries: None,
             passes_storm: false,
             marks: None,
             alarm: Alarm::default(),

@@ -4,8 +4,9 @@
 use crate::experience::Learned;
 use crate::forecast::{Forecast, Walker};
 use crate::node::Standing;
+use crate::recovery::Tried;
 use crate::way::{Leg, PlanContext, Way};
-use crate::{Availability, Engine, FoundRunning, Limit, Settings};
+use crate::{Availability, Engine, FoundRunning, Limit, Settings, Silence};
 use kraken_model::{Change, Document, NodeId};
 use kraken_plan::{Context, Costs, Foresight, ModuleSet, MutationId, Restart};
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,7 @@ pub struct Outlook {
     availability: Availability,
     pub(crate) found_running: Option<FoundRunning>,
     pub(crate) restart: Option<Restart>,
+    pub(crate) silence: Option<Silence>,
     /// What steps take in truth, by kind of hardware.
     learned: Learned,
     pub(crate) is_frozen: bool,
@@ -45,6 +47,8 @@ pub(crate) struct Present {
     pub(crate) storm: Option<String>,
     /// A restart was asked for, and the node was not off yet; whether it is hard.
     pub(crate) passing: Option<bool>,
+    /// How often it was recovered since it was last seen.
+    pub(crate) tried: Tried,
 }
 
 /// What would be done about a cluster, and how long that is expected to take.
@@ -139,12 +143,14 @@ impl Engine {
             is_held: node.marks().hold.is_some(),
             is_frozen: self.freeze.is_some() || node.marks().freeze.is_some(),
             storm: self.storm_view(node).map(|storm| storm.to_string()),
+            tried: node.tried(),
         };
         Outlook {
             set: Arc::clone(&self.set),
             availability: self.settings.availability.clone(),
             found_running: self.settings.found_running.clone(),
             restart: self.settings.restart.clone(),
+            silence: self.settings.silence.clone(),
             learned: self.learned.clone(),
             is_frozen: self.freeze.is_some(),
             nodes: self.nodes.iter().map(|node| (node.id.clone(), present(node))).collect(),
@@ -170,8 +176,9 @@ impl Outlook {
         let (availability, kinds) = (settings.availability.clone(), settings.kinds.clone());
         let learned = Learned::new(kinds);
         let (restart, found_running) = (settings.restart.clone(), settings.found_running.clone());
-        let (is_frozen, nodes) = (false, BTreeMap::new());
-        Self { set, availability, found_running, restart, learned, is_frozen, nodes }
+        let (is_frozen, silence) = (false, settings.silence.clone());
+        let nodes = BTreeMap::new();
+        Self { set, availability, found_running, restart, silence, learned, is_frozen, nodes }
     }
 
     /// Takes into account what will be found out about nodes once this is their cfg, and cannot be known

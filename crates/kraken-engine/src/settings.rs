@@ -1,6 +1,6 @@
 //! How an engine behaves.
 
-use crate::{FoundRunning, InUse};
+use crate::{FoundRunning, InUse, Silence};
 use kraken_model::{NodeSet, Path};
 use kraken_plan::Restart;
 use std::sync::Arc;
@@ -21,6 +21,8 @@ pub struct Settings {
     pub availability: Availability,
     /// When many nodes lose what they had at once.
     pub storm: Storm,
+    /// What is done about one that falls silent; `None`: it is brought back like any other, again and again.
+    pub silence: Option<Silence>,
     /// What is done about machines that are found running; `None`: they are taken for ours.
     pub found_running: Option<FoundRunning>,
     /// How many steps may be under way at a time.
@@ -157,6 +159,7 @@ impl Settings {
                 as_good: Vec::new(),
             },
             storm: Storm::default(),
+            silence: None,
             found_running: None,
             limits: Vec::new(),
             kinds: Vec::new(),

@@ -1,6 +1,7 @@
 //! What the engine does about a node, or why it does nothing: that is data too.
 
-use crate::{Expected, LostWith, Mark, StormView};
+use crate::recovery::Unheard;
+use crate::{Expected, LostWith, Mark, StormView, UnheardView};
 use kraken_model::{Millis, NodeId, Path};
 use kraken_plan::{Context, Obstacle};
 use serde::{Deserialize, Serialize};
@@ -103,6 +104,14 @@ pub enum Status {
         #[serde(skip_serializing_if = "Option::is_none")]
         with: Option<LostWith>,
     },
+    /// The node is not heard, and it is not recovered, or not again, unless a person says so.
+    Unheard {
+        /// The step that would be next.
+        mutation: Arc<str>,
+        /// Why, and since when.
+        #[serde(flatten)]
+        silence: UnheardView,
+    },
     /// The step has failed and is tried again later.
     BackOff {
         /// The step.
@@ -179,6 +188,7 @@ impl Status {
                 | Self::Doubtful { .. }
                 | Self::Unpermitted { .. }
                 | Self::StormHold { .. }
+                | Self::Unheard { .. }
                 | Self::Queued { .. }
                 | Self::NoWay { .. }
                 | Self::FoundRunning
@@ -341,6 +351,9 @@ impl fmt::Display for Sentence<'_> {
                 For { since: *lost_at, now: self.now },
                 within(*until)
             ),
+            Status::Unheard { mutation, silence } => {
+                write!(f, "{}", Unheard { view: silence, mutation, now: self.now })
+            }
             Status::BackOff { mutation, until, failures, reason } => write!(
                 f,
                 "{mutation} failed{}: {reason}; it is tried again {}",

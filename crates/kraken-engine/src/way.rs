@@ -40,6 +40,8 @@ pub(crate) struct PlanContext {
 struct Walk<'a> {
     outlook: &'a Outlook,
     present: Option<&'a Present>,
+    /// What is wanted of it.
+    wanted: Document,
     policy: PolicyId,
     facts: Facts,
     state: State,
@@ -113,11 +115,13 @@ impl Outlook {
         let state = found.map_or_else(|| set.state(dsc), |found| found.unheard(set, dsc));
         let state = set.forget(state, facts);
         let (policy, path) = (PolicyId::NONE, Vec::new());
-        let mut walk = Walk { outlook: self, present, policy, facts, state, path, stops: None };
+        let (outlook, wanted) = (self, Document::new());
+        let mut walk = Walk { outlook, present, wanted, policy, facts, state, path, stops: None };
         let mut stops = None;
         for wanted in self.wanted(present, cfg) {
             let goal = set.goal(&wanted);
             walk.facts = set.facts(&wanted, dsc);
+            walk.wanted = wanted;
             walk.policy = context.policies.find(set, goal, walk.facts, &costs);
             walk.run(context);
             if set.fulfils(walk.state, goal) {
@@ -195,6 +199,12 @@ impl Walk<'_> {
             return Some(format!("{name} is disruptive, and that is frozen: thaw to go on"));
         }
         let storm = present.and_then(|present| present.storm.as_ref());
-        storm.map(|storm| format!("{name} is disruptive, and held: {storm}"))
+        if let Some(storm) = storm {
+            return Some(format!("{name} is disruptive, and held: {storm}"));
+        }
+        let tried = present.map(|present| present.tried).unwrap_or_default();
+        let silence = self.outlook.silence.as_ref()?;
+        let why = silence.stops(&self.outlook.set, (&self.wanted, self.state, tried), id)?;
+        Some(format!("the node is not heard, and {name} waits for a person: {why}"))
     }
 }

@@ -6,11 +6,12 @@ use crate::fleet::number;
 use crate::happening::Word;
 use crate::period::Period;
 use crate::quota::{Member, Quotas, is_available};
+use crate::recoveries::Recoveries;
 use crate::strikes::Health;
 use crate::{Invariant, Violation};
 use kraken_engine::{DispatchId, Domain, Entry, Order, Output, Settings, What, permitted};
 use kraken_model::{Change, Document, Millis, NodeId, Path, Side};
-use kraken_plan::{ModuleSet, MutationId};
+use kraken_plan::{Context, ModuleSet, MutationId};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +40,10 @@ pub(crate) struct Checker {
     quotas: Quotas,
     /// Nodes that were well when they were cut off, by the cut.
     cuts: Cuts,
+    /// What becomes of nodes that are cut off.
+    recoveries: Recoveries,
+    /// When the engine was heard last.
+    alive_at: Millis,
     /// The storms that last.
     storms: BTreeSet<Option<Domain>>,
     violation: Option<Violation>,
@@ -151,6 +156,8 @@ impl Checker {
             is_loading: false,
             frozen: None,
             cuts: Cuts::default(),
+            recoveries: Recoveries::default(),
+            alive_at: Millis(0),
             storms: BTreeSet::new(),
             violation: None,
         }
@@ -172,6 +179,7 @@ impl Checker {
         self.is_loading = true;
         self.storms.clear();
         self.cuts.parent_starts();
+        self.recoveries.crash(self.alive_at);
         self.quotas = Quotas::new(self.settings.limits.clone());
         for known in &mut self.nodes {
             (known.cfg, known.dsc, known.kept) = Default::default();
@@ -260,7 +268,9 @@ impl Checker {
             }
             Word::Busy(n, lasts) => said(&mut self.nodes[n].busy, lasts),
             Word::Free(n) => self.nodes[n].busy = None,
-            Word::Retry(_) | Word::Want(..) | Word::Restart(..) | Word::WithdrawRestart(_) => {}
+            Word::Retry(n) => self.recoveries.grant(n),
+            Word::Want(n, _) | Word::Restart(n, ..) => self.recoveries.end(n),
+            Word::WithdrawRestart(_) => {}
         }
     }
 
@@ -283,8 +293,14 @@ impl Checker {
                 && known.cfg.text(variable) == known.dsc.text(variable)
         };
         let well: Vec<usize> = well.into_iter().filter(is_known_well).collect();
+        well.iter().for_each(|n| self.recoveries.begin(*n));
         let all = self.nodes.iter().map(|known| &known.cfg);
         self.cuts.begin(cut, &well, all, storm);
+    }
+
+    /// A node can be reached again, or something else has happened to it than that it cannot.
+    pub(crate) fn not_only_cut_off(&mut self, n: usize) {
+        self.recoveries.end(n);
     }
 
     /// Nodes that were cut off can be reached again.
@@ -308,6 +324,7 @@ impl Checker {
         outputs: &[Output],
     ) {
         let late = answered.filter(|id| id.epoch != self.epoch);
+        self.alive_at = now;
         let mut concerned = BTreeSet::new();
         for output in outputs {
             match output {
@@ -360,6 +377,12 @@ impl Checker {
     }
 
     fn journalled(&mut self, now: Millis, n: usize, entry: &Entry) {
+        if let What::Done { mutation, .. } = &entry.what
+            && let Some(mutation) = self.set.mutation_named(mutation)
+            && self.ends_what_runs(mutation)
+        {
+            self.recoveries.done(n, now);
+        }
         let known = &mut self.nodes[n];
         let ended = match &entry.what {
             What::Discovered { changes } => {
@@ -390,6 +413,12 @@ impl Checker {
                 self.blame(Invariant::OneStep, now, n, what);
             }
         }
+    }
+
+    /// Whether a step is one of the parent's that ends what runs on a node.
+    fn ends_what_runs(&self, mutation: MutationId) -> bool {
+        let mutation = self.set.mutation(mutation);
+        mutation.disruptive && mutation.context != Context::Node
     }
 
     fn written_by(&mut self, now: Millis, n: usize, changes: &[Change], by: &str) {
@@ -466,10 +495,13 @@ impl Checker {
         } else if known.is_adopted && health.is_as_wanted {
             let what = "and it runs as it should, since before the parent started".to_owned();
             Some((Invariant::Adopted, what))
+        } else if let Some(invariant) = cut_off {
+            Some((invariant, "and it only was cut off, with many others".to_owned()))
         } else {
-            cut_off.map(|invariant| {
-                (invariant, "and it only was cut off, with many others".to_owned())
-            })
+            let silence = self.settings.silence.as_ref();
+            let silence = silence.filter(|_| self.ends_what_runs(mutation));
+            let forbidden = silence.and_then(|s| self.recoveries.forbid(n, &known.cfg, s));
+            forbidden.map(|what| (Invariant::Recovered, what))
         };
         if let Some((invariant, what)) = wrong {
             self.blame(invariant, now, n, format!("is ordered {name}, {what}"));

@@ -446,7 +446,8 @@ impl<A: Application> Fleet<A> {
             return;
         };
         let is_storm = engine.summary().storm;
-        let given_up = engine.nodes().filter(|view| view.status == "quarantined");
+        let given_up = |status| ["quarantined", "unheard"].contains(&status);
+        let given_up = engine.nodes().filter(|view| given_up(view.status));
         let given_up: Vec<usize> = given_up.map(|view| number(view.id)).collect();
         if is_storm {
             self.operator(crate::Word::Thaw(None));

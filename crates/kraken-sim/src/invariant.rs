@@ -24,6 +24,8 @@ pub enum Invariant {
     Storm,
     /// The same of nodes of one failure domain, such as a rack.
     Domain,
+    /// A node that runs as it should and is cut off is recovered once at the most, and only if its policy says so.
+    Recovered,
     /// A write that was acknowledged is there after any crash.
     CfgKept,
     /// Once faults have stopped every node becomes what its cfg wants, within a bound.

@@ -44,6 +44,7 @@ mod plant;
 mod queue;
 mod quota;
 mod random;
+mod recoveries;
 mod runs;
 mod strikes;
 

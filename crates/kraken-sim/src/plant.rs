@@ -38,6 +38,10 @@ pub enum Bug {
     StormGuardOff,
     /// However many nodes of a rack are lost at once, each is rebooted.
     DomainsIgnored,
+    /// A node that nobody hears is power-cycled again and again.
+    RecoveriesUncounted,
+    /// A node that falls silent is power-cycled, whatever is said of it.
+    PolicyIgnored,
     /// Answers to an earlier run of the parent count.
     StaleEpochAccepted,
     /// What a node said is applied again, behind what it said since.
@@ -64,7 +68,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::AdoptionGuardOff,
         Self::FreshnessOff,
         Self::LimitOffByOne,
@@ -78,6 +82,8 @@ impl Bug {
         Self::BusyIgnored,
         Self::StormGuardOff,
         Self::DomainsIgnored,
+        Self::RecoveriesUncounted,
+        Self::PolicyIgnored,
         Self::StaleEpochAccepted,
         Self::DeltaTwice,
         Self::ReplayTaken,
@@ -110,6 +116,16 @@ impl Bug {
                 settings.storm.per.clear();
             }
             Self::DomainsIgnored => settings.storm.per.clear(),
+            Self::RecoveriesUncounted => {
+                if let Some(silence) = &mut settings.silence {
+                    silence.recoveries = u32::MAX;
+                }
+            }
+            Self::PolicyIgnored => {
+                if let Some(silence) = &mut settings.silence {
+                    silence.policy = silence.tried.clone();
+                }
+            }
             _ => {}
         }
     }

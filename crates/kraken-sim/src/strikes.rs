@@ -87,6 +87,7 @@ impl<A: Application> Fleet<A> {
 
     pub(crate) fn strikes(&mut self, n: usize, blow: Blow, begins: bool) {
         self.touch(n, if begins { 1 } else { -1 });
+        self.is_not_only_cut_off(n);
         self.ask(n, None, |app, machine, deeds| app.strike(machine, blow, begins, deeds));
     }
 
@@ -94,12 +95,21 @@ impl<A: Application> Fleet<A> {
         self.touch(n, 0);
         let cuts = &mut self.nodes[n].cuts;
         *cuts = if begins { *cuts + 1 } else { cuts.saturating_sub(1) };
+        if *cuts == 0 {
+            self.is_not_only_cut_off(n);
+        }
     }
 
     pub(crate) fn set_noise(&mut self, noise: Noise) {
         self.noise = noise;
         if noise == Noise::default() {
             self.recorded.clear();
+        }
+    }
+
+    fn is_not_only_cut_off(&mut self, n: usize) {
+        if let Some(checker) = &mut self.checker {
+            checker.not_only_cut_off(n);
         }
     }
 

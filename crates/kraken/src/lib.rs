@@ -45,7 +45,7 @@ pub use kraken_engine::{
     What,
 };
 pub use kraken_engine::{LimitWait, NodePlan, Outlook, Plan, PlanSummary, PlannedStep, Summary};
-pub use kraken_engine::{StormView, permitted};
+pub use kraken_engine::{Silence, SilencePolicy, StormView, permitted};
 pub use module::{Context, Discovery, Module, Order};
 pub use past::{Past, PastError, Then};
 pub use runtime::{Kraken, KrakenError, Options, Tasks};

@@ -32,6 +32,7 @@ const PARTS: &[&str] = &[
     "images",
     "services",
     layercake_schema::FOUND_RUNNING,
+    layercake_schema::SILENCE,
 ];
 
 /// What may be said of a node because a module out of process declares it.

@@ -1,4 +1,4 @@
-//! The section `storm` of cluster files, good and bad.
+//! What cluster files say of nodes that fall silent, good and bad.
 #![allow(clippy::unwrap_used)]
 
 use kraken_model::Registry;
@@ -101,4 +101,27 @@ fn domains_that_no_node_is_in_are_known_unless_they_come_by_themselves() {
     assert_eq!(unused(""), [] as [&str; 0]);
     assert_eq!(unused("storm: { per: [labels.switch, labels.pdu] }\n"), ["labels.pdu"]);
     assert_eq!(unused("storm: { per: [location.rack] }\n"), [] as [&str; 0]);
+}
+
+#[test]
+fn what_is_done_about_a_silent_node_is_said_for_all_for_a_group_or_for_one() {
+    let read = |nodes: &str| {
+        let registry = Registry::new(layercake_schema::schemas()).unwrap();
+        let context = Context { registry: &registry, images: &NoImages, steps: &[] };
+        parse("c.yaml", &format!("{HEAD}{nodes}"), &context)
+    };
+    let at = |n: u8| format!("mac: '52:54:00:00:00:0{n}', address: 10.0.0.1{n}");
+    let text = format!(
+        "defaults: {{ silence: ask }}\ngroups: {{ storage: {{ nodes: 'n[2-3]', silence: wait }} }}\n\
+         nodes:\n  n1: {{ {} }}\n  n2: {{ {} }}\n  n3: {{ {}, silence: recover }}\n",
+        at(1),
+        at(2),
+        at(3)
+    );
+    let nodes = read(&text).unwrap().nodes;
+    let of: Vec<_> = nodes.values().map(|cfg| cfg.text("silence").unwrap()).collect();
+    assert_eq!(of, ["ask", "wait", "recover"]);
+    let wrong = read(&format!("nodes:\n  n1: {{ {}, silence: never }}\n", at(1))).unwrap_err();
+    let said = wrong[0].to_string();
+    assert!(said.starts_with("c.yaml:4:64: ") && said.contains("\"never\""), "{said}");
 }

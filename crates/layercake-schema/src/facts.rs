@@ -1,8 +1,8 @@
 //! What may stand in a node's documents.
 
 use crate::{
-    ARCHITECTURES, FOUND_RUNNING, FoundRunning, Timing, boot_state, busy, claim, image_service,
-    image_state, phys_state, run_state,
+    ARCHITECTURES, FOUND_RUNNING, FoundRunning, RECOVERIES, SILENCE, SILENCE_WORDS, Timing,
+    boot_state, busy, claim, image_service, image_state, phys_state, run_state,
 };
 use kraken_model::{Field, Format, Kind, Pattern, Schema, Side};
 
@@ -85,6 +85,13 @@ fn base() -> Schema {
                 words(FoundRunning::WORDS),
                 CFG,
                 "What is done about its machine when that is found running and the node is not heard",
+            ),
+            field(SILENCE, words(SILENCE_WORDS), CFG, "What is done about it when it falls silent"),
+            field(
+                RECOVERIES,
+                COUNT,
+                DSC,
+                "How many times it was power-cycled because it was not heard, since it was last seen",
             ),
             field("arch", words(ARCHITECTURES), BOTH, "The architecture of its processors"),
             field("platform", ANY, BOTH, "The kind of machine, such as a vendor's model"),

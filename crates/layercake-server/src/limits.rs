@@ -1,10 +1,11 @@
 //! What the cluster file says of limits and storms, as the engine takes it.
 
 use crate::world::Pace;
-use kraken::{Group, Limit, Scope, Share, Storm};
+use kraken::{Group, Limit, Scope, Share, Silence, Storm};
 use kraken_model::{NodeSet, Path};
 use layercake_config::{Cluster, Portion, Steps, Where};
-use layercake_schema::{Timing, phys_state};
+use layercake_schema::{LIKELY_UNSEEN, MOST_RECOVERIES, RECOVERIES, SILENCE, Timing};
+use layercake_schema::{phys_state, run_state};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,6 +57,20 @@ fn guard(said: &layercake_config::Storm, timing: &Timing, pace: Pace) -> Storm {
     }
 }
 
+/// What is done about nodes that fall silent.
+pub(crate) fn silence() -> Silence {
+    Silence {
+        variable: Path::known(run_state::PATH),
+        lost: run_state::ERROR.into(),
+        seen: [run_state::INIT, run_state::SYNC].map(Into::into).into(),
+        stuck: (Path::known(phys_state::PATH), phys_state::PHYS_HANG.into()),
+        policy: Path::known(SILENCE),
+        tried: Path::known(RECOVERIES),
+        recoveries: MOST_RECOVERIES,
+        likely: LIKELY_UNSEEN.into(),
+    }
+}
+
 /// The storm guard that a cluster file asks for, in words.
 pub(crate) fn storm_words(said: &layercake_config::Storm) -> String {
     format!("storm guard: {}", guard(said, &Timing::default(), Pace::REAL))
@@ -76,4 +91,15 @@ fn about(limit: Limit, nodes: &Where, groups: &BTreeMap<String, NodeSet>) -> Lim
         Some(Arc::new(Group { name: name.as_str().into(), nodes }))
     });
     Limit { nodes: group, per: nodes.per.clone(), ..limit }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_may_be_said_of_silent_nodes_is_what_the_engine_knows() {
+        assert_eq!(kraken::SilencePolicy::WORDS, layercake_schema::SILENCE_WORDS);
+        for word in layercake_schema::SILENCE_WORDS {
+            assert!(kraken::SilencePolicy::of(word).is_some(), "{word}");
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Everything that runs for the machines of a cluster.
 
 use crate::api::Problem;
-use crate::limits::{limits, storm};
+use crate::limits::{limits, silence, storm};
 use crate::logs::Logs;
 use crate::server::Declared;
 use crate::told::Told;
@@ -230,6 +230,7 @@ fn engine_settings(cluster: &Cluster, pace: Pace) -> Settings {
         found_running: Some(found_running(&cluster.settings.timing, pace)),
         restart: Some(layercake_schema::restart()),
         storm: storm(cluster, pace),
+        silence: Some(silence()),
         availability: Availability { as_good: vec![to_be_changed], ..usual.availability.clone() },
         ..usual
     }

@@ -2,7 +2,7 @@
 
 use crate::images::{Running, wanted_images};
 use crate::services::ImageService;
-use kraken_engine::{Limit, Role, Scope, Settings, Share};
+use kraken_engine::{Limit, Role, Scope, Settings, Share, Silence};
 use kraken_model::{Change, Document, Path, Registry};
 use kraken_plan::service::{SERVICE as SERVICE_MODULE, STOPPED};
 use kraken_plan::{Effect, Foresight, ModuleSet, Mutation};
@@ -10,6 +10,7 @@ use kraken_sim::{Alarm, Application, Blow, Cadence, Deeds, NODES_PER_RACK, Side,
 use layercake_schema::{
     ARCHITECTURES, Timing, boot_state, claim, image_state, module, phys_state, run_state,
 };
+use layercake_schema::{LIKELY_UNSEEN, MOST_RECOVERIES, RECOVERIES, SILENCE};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -273,6 +274,20 @@ impl Machine {
     }
 }
 
+/// What is done about nodes that fall silent, as the server has it.
+fn silence() -> Silence {
+    Silence {
+        variable: Path::known(run_state::PATH),
+        lost: run_state::ERROR.into(),
+        seen: [run_state::INIT, run_state::SYNC].map(Into::into).into(),
+        stuck: (Path::known(phys_state::PATH), phys_state::PHYS_HANG.into()),
+        policy: Path::known(SILENCE),
+        tried: Path::known(RECOVERIES),
+        recoveries: MOST_RECOVERIES,
+        likely: LIKELY_UNSEEN.into(),
+    }
+}
+
 pub(crate) fn set(path: &str, value: &str) -> Change {
     Change::set(Path::known(path), value)
 }
@@ -294,6 +309,7 @@ impl Application for Layercake {
         settings.storm.settle = settings.storm.settle.max(self.timing.hello * 3);
         settings.storm.per = vec![Path::known("location.rack")];
         settings.storm.powered = Some((Path::known(phys_state::PATH), phys_state::POWER_ON.into()));
+        settings.silence = Some(silence());
         settings.fresh.push(Path::known(image_state::PATH));
         let to_be_changed = (Path::known(image_state::PATH), image_state::UPDATE.into());
         settings.availability.as_good.push(to_be_changed);
@@ -332,6 +348,7 @@ impl Application for Layercake {
             run_state::PATH => &["boot", "sync"],
             // The end of a use that was said for a time is found by the engine itself.
             "busy" => &["operator", "engine"],
+            RECOVERIES => &["engine"],
             text if text.starts_with("power.") => &["power"],
             // What a node says of itself comes through sync.
             _ if layercake_schema::node_owns(path) => &["sync"],
@@ -376,6 +393,12 @@ impl Application for Layercake {
             "net.boot.mac",
             &format!("52:54:00:{:02x}:{:02x}:{:02x}", node >> 16, node >> 8 & 255, node & 255),
         );
+        // Of every dozen nodes one is left alone when it falls silent, and about one a person is asked.
+        match node % 12 {
+            5 => put(SILENCE, "wait"),
+            9 => put(SILENCE, "ask"),
+            _ => {}
+        }
         match wish {
             Wish::Unattended => {
                 put(phys_state::PATH, phys_state::POWER_ON);

@@ -17,11 +17,21 @@ fn found(bug: Bug) -> Option<(u64, Invariant)> {
         match bug {
             Bug::StaleEpochAccepted => plan.happenings.extend(late_answers()),
             Bug::PermissionOutlives => plan.happenings.extend(broken_swaps()),
+            Bug::DomainsIgnored => plan.happenings.push(cut(10, 10)),
+            // One that is recovered when it falls silent, and two that are not.
+            Bug::RecoveriesUncounted => plan.happenings.push(cut(3, 1)),
+            Bug::PolicyIgnored => plan.happenings.extend([cut(5, 1), cut(9, 1)]),
             _ => {}
         }
         plan.happenings.sort_by_key(|happening| happening.at);
         run(app, plan).violation.map(|violation| (seed, violation.invariant))
     })
+}
+
+/// Nodes are cut off for long, when all of them have run for a while.
+fn cut(first: usize, count: usize) -> Happening {
+    let lasts = Duration::from_secs(600);
+    Happening { at: Millis(330_000), what: What::Cut { first, count, lasts } }
 }
 
 /// A rack has to be a small part of the cluster for a fault of it to be no storm of the whole.
@@ -62,6 +72,7 @@ fn broken_by(bug: Bug) -> Invariant {
         Bug::BusyIgnored => Invariant::Busy,
         Bug::StormGuardOff => Invariant::Storm,
         Bug::DomainsIgnored => Invariant::Domain,
+        Bug::RecoveriesUncounted | Bug::PolicyIgnored => Invariant::Recovered,
         Bug::StaleEpochAccepted => Invariant::Epochs,
         Bug::DeltaTwice => Invariant::InOrder,
         Bug::ReplayTaken => Invariant::Replay,

@@ -17,6 +17,7 @@ mod out_of_use;
 mod outlook;
 mod permission;
 mod properties;
+mod recovery;
 mod restart;
 mod sentences;
 mod storms;

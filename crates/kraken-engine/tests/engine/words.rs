@@ -32,6 +32,8 @@ pub(crate) fn registry_with(more: &[Field]) -> Arc<Registry> {
         Field::variable("busy", &["UNKNOWN", "FREE", "BUSY"], "in use").unwrap(),
         Field::new("location.rack", text.clone(), &[Side::Cfg], "rack").unwrap(),
         Field::new("facts.*", text, &[Side::Cfg, Side::Dsc], "facts").unwrap(),
+        Field::new("recovered", Kind::Int { min: 0, max: i64::MAX }, &[Side::Dsc], "how often")
+            .unwrap(),
     ];
     fields.extend(more.iter().cloned());
     Arc::new(Registry::new(vec![Schema { name: "test".into(), fields }]).unwrap())

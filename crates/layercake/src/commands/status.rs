@@ -72,7 +72,15 @@ fn stops(status: &Value) -> Vec<String> {
              layercake get nodes phys_state=PHYS_FOUND lists them, layercake take-over boots them"
         )
     });
-    frozen.into_iter().chain(storms).chain(found).chain(given_up).collect()
+    let unheard = status["standing"]["unheard"].as_u64();
+    let unheard = unheard.map(|nodes| {
+        format!(
+            "{nodes} not heard and left alone: layercake events --kind unheard says why, \
+             layercake retry power-cycles them once"
+        )
+    });
+    let nodes = found.into_iter().chain(unheard).chain(given_up);
+    frozen.into_iter().chain(storms).chain(nodes).collect()
 }
 
 /// Counts, the greatest first.
@@ -128,7 +136,7 @@ mod tests {
     fn what_stands_still_comes_first_with_the_way_out() {
         let status = json!({
             "version": "1", "cluster": "lab", "nodes": 9, "converged": 1, "lost": 7,
-            "states": {}, "standing": {"quarantined": 1, "found_running": 2}, "storm_hold": true,
+            "states": {}, "standing": {"quarantined": 1, "found_running": 2, "unheard": 3}, "storm_hold": true,
             "storms": [{"domain": {"per": "location.rack", "value": "r2"}, "lost": 7, "nodes": 8,
                         "lost_since": 1_795_615_500_000_u64}],
             "freeze": {"by": "anna", "why": "power works"}, "news": ["no seed for 52:54:00:00:00:01"],
@@ -139,7 +147,8 @@ mod tests {
         let storm = "storm: rack r2: 7 of 8 nodes silent since 2026-11-25T14:05:00Z: no disruptive step there";
         assert!(lines[2].starts_with(storm), "{said}");
         assert!(lines[3].starts_with("2 found running and not heard"), "{said}");
-        assert!(lines[4].starts_with("1 given up: "), "{said}");
+        assert!(lines[4].starts_with("3 not heard and left alone: "), "{said}");
+        assert!(lines[5].starts_with("1 given up: "), "{said}");
         assert_eq!(lines.last(), Some(&"news: no seed for 52:54:00:00:00:01"));
     }
 

@@ -62,6 +62,7 @@ pub(crate) fn words(entry: &Entry) -> String {
         What::TakenOver => format!("to be taken over, whatever runs there ({by})"),
         What::Quarantined { reason } => format!("given up until somebody helps: {reason}"),
         What::NoWay { reason } => format!("no way: {reason}"),
+        What::Unheard { reason } => reason.to_string(),
         What::StormHold { lost, nodes, domain } => format!(
             "{}{lost} of {nodes} nodes lost at once: every disruptive step {} is held",
             of(domain),
