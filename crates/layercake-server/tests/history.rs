@@ -132,7 +132,7 @@ fn words_that_make_no_sense_are_refused_with_what_to_say_instead() {
             ),
             (
                 json!({"command": "release", "nodes": "n1", "why": "x"}),
-                "only hold, freeze and busy",
+                "only hold, freeze, busy and restart",
             ),
             (json!({"command": "hold", "nodes": "n1", "why": "two\nlines"}), "one line"),
         ];

@@ -89,7 +89,7 @@ fn an_address_or_a_value_that_does_not_exist_is_refused_with_the_nearest_one() {
     for (asked, said) in [
         ("rack=r1", "unknown field \"rack\", did you mean location.rack?"),
         ("phystate=POWER_OFF", "unknown field \"phystate\", did you mean phys_state?"),
-        ("gremlin=1", "unknown field \"gremlin\"; there is boot_state, busy, image_state, "),
+        ("gremlin=1", "unknown field \"gremlin\"; there is boot_state, busy, claim, image_state, "),
         ("labels.roel=gpu", "no node has labels.roel, did you mean labels.role?"),
         ("images.wbe.state=running", "no node has images.wbe, did you mean images.web.state?"),
         (
