@@ -15,6 +15,9 @@ static HOSTS: LazyLock<Hosts> = LazyLock::new(|| {
         gateway: None,
         dns: Vec::new(),
         hostname: "n1".into(),
+        domain: None,
+        arch: None,
+        others: Vec::new(),
         lease_secs: 60,
         plan: BootPlan::Armed {
             boot_id: "b".into(),
