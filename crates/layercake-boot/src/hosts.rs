@@ -365,29 +365,48 @@ impl Hosts {
     pub fn new(hosts: impl IntoIterator<Item = Arc<Host>>) -> Result<Self, HostsError> {
         let mut table = Self::default();
         for host in hosts {
-            host.check()?;
-            let at = table.hosts.len();
-            let taken = [
-                ("name", host.node.to_string(), table.by_node.insert(host.node.clone(), at)),
-                ("MAC", host.mac.to_string(), table.by_mac.insert(host.mac, at)),
-                ("address", host.address.to_string(), table.by_address.insert(host.address, at)),
-            ];
-            for (what, value, earlier) in taken {
-                if let Some(earlier) = earlier {
-                    return Err(HostsError::Duplicate {
-                        first: table.hosts[earlier].node.clone(),
-                        second: host.node.clone(),
-                        what,
-                        value,
-                    });
-                }
-            }
-            for (other, (_, mac)) in host.others.iter().enumerate() {
-                table.by_other.entry(*mac).or_insert((at, other));
-            }
-            table.hosts.push(host);
+            table.add(host)?;
         }
         Ok(table)
+    }
+
+    /// The table of those hosts that can be served, and each of the others with its reason: one mistake costs one
+    /// node. Of two that have something in common, the one that comes first is served.
+    pub fn usable(
+        hosts: impl IntoIterator<Item = Arc<Host>>,
+    ) -> (Self, Vec<(Arc<Host>, HostsError)>) {
+        let (mut table, mut refused) = (Self::default(), Vec::new());
+        for host in hosts {
+            if let Err(error) = table.add(Arc::clone(&host)) {
+                refused.push((host, error));
+            }
+        }
+        (table, refused)
+    }
+
+    /// Adds a host, or leaves everything as it is.
+    fn add(&mut self, host: Arc<Host>) -> Result<(), HostsError> {
+        host.check()?;
+        let taken = [
+            ("name", host.node.to_string(), self.by_node.get(&host.node)),
+            ("MAC", host.mac.to_string(), self.by_mac.get(&host.mac)),
+            ("address", host.address.to_string(), self.by_address.get(&host.address)),
+        ];
+        for (what, value, earlier) in taken {
+            if let Some(earlier) = earlier {
+                let (first, second) = (self.hosts[*earlier].node.clone(), host.node.clone());
+                return Err(HostsError::Duplicate { first, second, what, value });
+            }
+        }
+        let at = self.hosts.len();
+        self.by_node.insert(host.node.clone(), at);
+        self.by_mac.insert(host.mac, at);
+        self.by_address.insert(host.address, at);
+        for (other, (_, mac)) in host.others.iter().enumerate() {
+            self.by_other.entry(*mac).or_insert((at, other));
+        }
+        self.hosts.push(host);
+        Ok(())
     }
 
     /// The host with this interface.
@@ -475,6 +494,20 @@ pub(crate) mod tests {
             error.to_string(),
             "nodes n11 and n12 both have MAC 52:54:00:00:00:0b; give one of them another"
         );
+    }
+
+    #[test]
+    fn a_host_that_cannot_be_served_costs_no_other_one() {
+        let (mut same, mut bad) = (host(12, armed()), host(13, armed()));
+        same.address = host(11, armed()).address;
+        bad.mac.0[0] = 1;
+        let hosts = [host(11, armed()), same, bad, host(14, armed())].map(Arc::new);
+        let (table, refused) = Hosts::usable(hosts);
+        let served: Vec<&str> = table.iter().map(|host| &*host.node).collect();
+        assert_eq!(served, ["n11", "n14"]);
+        assert!(table.by_mac(host(12, armed()).mac).is_none(), "nothing of it is left behind");
+        let refused: Vec<&str> = refused.iter().map(|(host, _)| &*host.node).collect();
+        assert_eq!(refused, ["n12", "n13"]);
     }
 
     #[test]

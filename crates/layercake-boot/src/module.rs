@@ -84,7 +84,8 @@ struct Served {
     cfg: Document,
     boot_id: Option<String>,
     unarmed: Unarmed,
-    host: Option<Arc<Host>>,
+    /// What is served; nothing for a node that boots from no network, or why it cannot be.
+    host: Result<Option<Arc<Host>>, String>,
 }
 
 /// What the firmware of a machine is told that is not expected to boot.
@@ -130,6 +131,8 @@ pub struct BootModule {
     /// Whether the boots that were kept have been read.
     restored: OnceCell<()>,
     served: Mutex<BTreeMap<NodeId, Served>>,
+    /// The nodes that cannot be served beside the others, with the reason.
+    refused: Mutex<BTreeMap<Arc<str>, String>>,
     progress: Mutex<Progress>,
     news: Mutex<VecDeque<String>>,
 }
@@ -153,6 +156,7 @@ impl BootModule {
             armed: Mutex::default(),
             restored: OnceCell::new(),
             served: Mutex::default(),
+            refused: Mutex::default(),
             progress: Mutex::default(),
             news: Mutex::default(),
         }
@@ -210,6 +214,9 @@ impl BootModule {
             boots.insert(order.node.clone(), armed);
         }
         self.publish([(order.node.clone(), Some((order.cfg.clone(), Unarmed::Soon)))]);
+        if let Some(reason) = self.why_not_served(&order.node) {
+            return Err(format!("the boot service cannot serve it: {reason}; correct its cfg"));
+        }
         let state = Change::set(Path::known(boot_state::PATH), boot_state::WAIT);
         context.discover(&order.node, vec![state]).await;
         Ok(())
@@ -293,17 +300,33 @@ impl BootModule {
             let plan = armed.map_or_else(|| unarmed.plan(), |armed| self.plan(armed, &cfg));
             let host = host(&node, &cfg, plan, Arch::of_kernel(self.material.kernel.bytes()))
                 .inspect_err(|reason| tracing::warn!(%node, reason, "cannot be served"));
-            let host = host.ok().flatten().map(Arc::new);
+            let host = host.map(|host| host.map(Arc::new));
             served.insert(node, Served { cfg, boot_id, unarmed, host });
             changed = true;
         }
         if !changed {
             return;
         }
-        match Hosts::new(served.values().filter_map(|served| served.host.clone())) {
-            Ok(hosts) => drop(self.hosts.send_replace(Arc::new(hosts))),
-            Err(error) => tracing::error!(%error, "the machines cannot be served; nothing changed"),
+        let all = served.values().filter_map(|served| served.host.clone().ok().flatten());
+        let (hosts, bad) = Hosts::usable(all);
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::take(&mut *refused);
+        for (host, error) in bad {
+            let reason = error.to_string();
+            if before.get(&host.node) != Some(&reason) {
+                tracing::error!(node = %host.node, reason, "left out: the others are served");
+            }
+            refused.insert(host.node.clone(), reason);
         }
+        self.hosts.send_replace(Arc::new(hosts));
+    }
+
+    /// Why a node is not among those that are served, although it boots from the network.
+    fn why_not_served(&self, node: &NodeId) -> Option<String> {
+        let served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = served.get(node).and_then(|served| served.host.as_ref().err().cloned());
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        own.or_else(|| refused.get(node.as_str()).cloned())
     }
 
     fn plan(&self, armed: &Armed, cfg: &Document) -> BootPlan {

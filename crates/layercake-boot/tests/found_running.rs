@@ -194,3 +194,33 @@ async fn a_boot_under_way_is_kept_for_a_node_that_leaves_and_comes_back() {
     rig.until_state(phys_state::PATH, phys_state::POWER_ON).await;
     rig.end().await;
 }
+
+#[tokio::test]
+async fn a_node_that_cannot_be_served_is_left_out_alone_and_says_why() {
+    let mut rig = Rig::start().await;
+    let bad = NodeId::new("n2").unwrap();
+    let mut same_address = cfg();
+    same_address.set(Path::known("net.boot.mac"), "52:54:00:00:00:02");
+    let both = vec![(node(), Some(cfg())), (bad.clone(), Some(same_address))];
+    rig.kraken.configure(both, "test").await.unwrap();
+    rig.until_plan(|plan| *plan == BootPlan::Found).await;
+    let asks =
+        BootEvent::FirmwareAsks { node: "n2".into(), mac: "52:54:00:00:00:02".parse().unwrap() };
+    rig.events.send(asks).await.unwrap();
+    rig.firmware_asks().await;
+    rig.until_plan(is_armed).await;
+    assert!(rig.hosts.borrow().by_node("n2").is_none());
+    let mut subscription = rig.kraken.views().subscribe();
+    let why = async {
+        loop {
+            let text = rig.kraken.explain(&bad).await.unwrap().to_string();
+            if text.contains("nodes n1 and n2 both have address 10.0.0.2") {
+                return;
+            }
+            // Whatever changes, it is asked again.
+            let _ = tokio::time::timeout(Duration::from_millis(200), subscription.changed()).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, why).await.unwrap();
+    rig.end().await;
+}
